@@ -1,0 +1,260 @@
+//! What the deployment service needs to know: who may do what, and how a role travels through its environments.
+
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+
+use serde::Deserialize;
+
+use super::duration;
+use crate::{
+    names::{Environment, Role},
+    parallel::MaxParallel,
+};
+
+/// The `service` part of the configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Where the API listens; loopback only while there are no tokens.
+    pub listen: SocketAddr,
+    /// Who may call it. Empty: everybody who reaches the loopback address.
+    pub tokens: Vec<Token>,
+    /// A program that is told of each end of a deploy, its JSON on stdin.
+    pub notify: Vec<String>,
+    /// How long a deploy may have nothing else to do than wait for boxes that were expected.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub join_timeout: Duration,
+    /// Roles that differ from the defaults.
+    pub roles: std::collections::BTreeMap<Role, RolePolicy>,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8700)),
+            tokens: Vec::new(),
+            notify: Vec::new(),
+            join_timeout: Duration::from_secs(300),
+            roles: std::collections::BTreeMap::new(),
+        }
+    }
+}
+
+impl ServiceConfig {
+    /// The policy of `role`: what is written, else the defaults (no promotion, no gates).
+    #[must_use]
+    pub fn role(&self, role: &Role) -> RolePolicy {
+        self.roles.get(role).cloned().unwrap_or_default()
+    }
+}
+
+/// A bearer token, by its SHA-256, so that the configuration can be read by people who may not act.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// Stands in the audit log.
+    pub name: String,
+    /// Lower-case hexadecimal SHA-256 of the token.
+    pub sha256: String,
+    /// What it may do.
+    pub can: Vec<Scope>,
+}
+
+/// One permission of a token: a verb, in all environments or in one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Scope {
+    /// What.
+    pub verb: Verb,
+    /// Where; everywhere when absent.
+    pub environment: Option<Environment>,
+}
+
+/// What a token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Read everything but secrets.
+    Read,
+    /// Make releases known.
+    Publish,
+    /// Start, promote, roll back, freeze.
+    Start,
+    /// Cancel a deploy.
+    Cancel,
+    /// Free a lock by force.
+    Unlock,
+    /// What the worker on a box reports.
+    Box,
+}
+
+impl FromStr for Verb {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "read" => Self::Read,
+            "publish" => Self::Publish,
+            "start" => Self::Start,
+            "cancel" => Self::Cancel,
+            "unlock" => Self::Unlock,
+            "box" => Self::Box,
+            _ => return Err(format!("{text:?} is not a scope: use read, publish, start, cancel, unlock or box")),
+        })
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Publish => "publish",
+            Self::Start => "start",
+            Self::Cancel => "cancel",
+            Self::Unlock => "unlock",
+            Self::Box => "box",
+        })
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let (verb, environment) = match text.split_once(':') {
+            Some((verb, environment)) => (verb, Some(environment.parse().map_err(|e| format!("scope {text:?}: {e}"))?)),
+            None => (text.as_str(), None),
+        };
+        Ok(Self { verb: verb.parse()?, environment })
+    }
+}
+
+/// `service.roles.ROLE`: how a role's releases travel.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolePolicy {
+    /// The environments in the order of promotion.
+    pub environments: Vec<Environment>,
+    /// Whether a complete deploy starts the next environment's by itself.
+    pub auto_promote: bool,
+    /// How long a complete deploy must have stood before it is promoted.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub bake: Duration,
+    /// Whether a broken deploy that left boxes on the release is followed by the last good one.
+    pub auto_rollback: bool,
+    /// How many boxes may be out at once.
+    pub max_parallel: MaxParallel,
+    /// The longest that a deploy may take.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub deploy_timeout: Duration,
+    /// Conditions for starting and for promoting.
+    pub gates: Vec<Gate>,
+}
+
+impl Default for RolePolicy {
+    fn default() -> Self {
+        Self {
+            environments: Vec::new(),
+            auto_promote: false,
+            bake: Duration::ZERO,
+            auto_rollback: false,
+            max_parallel: MaxParallel::default(),
+            deploy_timeout: Duration::from_secs(4 * 3600),
+            gates: Vec::new(),
+        }
+    }
+}
+
+impl RolePolicy {
+    /// The environment that follows `environment` in the order of promotion.
+    #[must_use]
+    pub fn next(&self, environment: &Environment) -> Option<&Environment> {
+        let at = self.environments.iter().position(|e| e == environment)?;
+        self.environments.get(at + 1)
+    }
+
+    /// The environment that stands before `environment` in the order of promotion.
+    #[must_use]
+    pub fn previous(&self, environment: &Environment) -> Option<&Environment> {
+        let at = self.environments.iter().position(|e| e == environment)?;
+        self.environments.get(at.checked_sub(1)?)
+    }
+}
+
+/// A condition, and when it is asked. Exactly one of `command` and `prometheus` is given.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// Before the event of a deploy, or between its end and its promotion.
+    pub when: When,
+    /// A program on the service's host; exit code 0 passes.
+    pub command: Option<Vec<String>>,
+    /// A Prometheus query and its bound.
+    pub prometheus: Option<PrometheusGate>,
+}
+
+/// When a gate is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// Once, before the event; a failure ends the deploy `failed`.
+    Start,
+    /// Repeatedly, before promotion; a failure marks the release broken.
+    Bake,
+}
+
+/// An instant query ([HTTP API](https://prometheus.io/docs/prometheus/latest/querying/api/)) whose every sample must
+/// stand within the bounds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusGate {
+    /// The server, `http://host:9090`.
+    pub url: String,
+    /// PromQL.
+    pub query: String,
+    /// The largest value that passes.
+    pub max: Option<f64>,
+    /// The smallest value that passes.
+    pub min: Option<f64>,
+    /// The time between two questions.
+    #[serde(default = "every", deserialize_with = "duration::deserialize")]
+    pub every: Duration,
+    /// What an answer without data means.
+    #[serde(default)]
+    pub no_data: NoData,
+}
+
+/// What an answer without data means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoData {
+    /// A metric that vanished is as bad as a bad one.
+    #[default]
+    Fail,
+    /// Nothing to complain of.
+    Pass,
+}
+
+fn every() -> Duration {
+    Duration::from_secs(15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_may_be_narrowed_to_an_environment() {
+        let scope = Scope::try_from("start:staging".to_owned()).unwrap();
+        assert_eq!((scope.verb, scope.environment.unwrap().as_str()), (Verb::Start, "staging"));
+        assert_eq!(Scope::try_from("read".to_owned()).unwrap().environment, None);
+        assert!(Scope::try_from("admin".to_owned()).unwrap_err().contains("is not a scope"));
+        assert!(Scope::try_from("start:".to_owned()).is_err());
+    }
+
+    #[test]
+    fn promotion_follows_the_list() {
+        let [staging, production] = ["staging", "production"].map(|e| e.parse::<Environment>().unwrap());
+        let policy = RolePolicy { environments: vec![staging.clone(), production.clone()], ..RolePolicy::default() };
+        assert_eq!(policy.next(&staging), Some(&production));
+        assert_eq!(policy.next(&production), None);
+        assert_eq!(policy.previous(&production), Some(&staging));
+        assert_eq!(policy.previous(&staging), None);
+    }
+}

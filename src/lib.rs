@@ -1,0 +1,11 @@
+//! A fleet that deploys itself: see the README for what it does.
+//!
+//! From the top: [`commands`] (one file for each subcommand), [`deploy`] (the story of one deploy on one box) and
+//! [`service`] (the deployment service); below them the edges, one for each outside thing; at the bottom the pure part,
+//! which knows no clock, no environment and no I/O. Imports point down only.
+
+pub mod api;
+pub mod config;
+pub mod names;
+pub mod parallel;
+pub mod secret;

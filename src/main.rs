@@ -1,0 +1,3 @@
+//! Parse, set the logger up, dispatch, print the error chain, exit with the documented code.
+
+fn main() {}
