@@ -1,0 +1,31 @@
+# Thin: what each target does stands in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench model build install-tools clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: ## six boxes on this machine: v1, v2, a broken v3, a promoted v4 (KEEP=1 leaves them up)
+	@scripts/demo.sh
+
+test: ## every test, on real Serf, Redis, Docker, registry, AWS CLI and moto
+	@scripts/test.sh
+
+lint: ## rustfmt, clippy, cargo deny, shellcheck
+	@scripts/lint.sh
+
+bench: ## what the locks cost, beside the plain scheme
+	@scripts/install-tools.sh demo
+	@cargo bench --locked
+
+model: ## the protocol's model at full depth (minutes; `make test` runs it at a smaller one)
+	@DEPLOYCTL_MODEL=full cargo test --locked --release --test model
+
+build: ## target/release/deployctl
+	@cargo build --locked --release
+
+install-tools: ## what demo, test and lint need, if it is missing (NO_INSTALL=1: only says so)
+	@scripts/install-tools.sh
+
+clean: ## everything that was built or installed in target/
+	@cargo clean
