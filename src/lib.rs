@@ -8,4 +8,5 @@ pub mod api;
 pub mod config;
 pub mod names;
 pub mod parallel;
+pub mod process;
 pub mod secret;
