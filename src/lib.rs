@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod config;
+pub mod locks;
 pub mod names;
 pub mod parallel;
 pub mod process;

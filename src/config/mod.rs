@@ -150,7 +150,7 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self> {
         let mut reader = serde_json::Deserializer::from_str(text);
         let config: Self = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|e| anyhow::anyhow!("{}: {}", e.path().to_string(), e.inner()))?;
+            .map_err(|e| anyhow::anyhow!("{}: {}", e.path(), e.inner()))?;
         reader.end().context("there is text after the configuration's last brace")?;
         config.check()?;
         Ok(config)
@@ -274,7 +274,6 @@ mod tests {
         let env = |name: &str| match name {
             "DEPLOYCTL_SERVICE_URL" => Some("https://deploys.internal/".to_owned()),
             "DEPLOYCTL_TOKEN" => Some("t".to_owned()),
-            "DEPLOYCTL_CONFIG" => None,
             _ => None,
         };
         let config = Config::load(None, &env).unwrap();

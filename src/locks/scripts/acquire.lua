@@ -1,0 +1,68 @@
+-- acquire: a box asks for a lock.
+-- Promises: the boxes that hold a lock, are out, or failed in this deploy never exceed n through a grant made here. A
+-- box that is out always gets a lock, with a new token, even after a cancel or an end: it must be able to restore itself.
+-- arg: box, deploy, token, ttl, settle (ms without grants in a new epoch), epoch;
+--      hand = { size, max_parallel } for work without a deploy
+
+local doc, mine = read('current'), out_entry(arg.box)
+local hand = arg.hand
+local going = hand and not (doc and doc.state == 'rolling') or rolls(doc, arg.deploy)
+local cancel = not hand and cancel_of(arg.deploy) or nil
+local settled = epoch()
+
+if not mine then
+  if not going then
+    return reply({ stop = hand and 'rolling' or 'ended', current = doc and doc.id or nil, cancel = cancel })
+  end
+  if cancel then return reply({ stop = 'cancelled', cancel = cancel }) end
+  local wait
+  local blaming = not hand and holder(doc.id, arg.box)
+  if now < settled.since + arg.settle then wait = 'Redis restarted; every box says first where it stands' end
+  if blaming then wait = blaming .. ' finds out whether the release is broken' end
+  if doc and not hand and doc.gated then wait = 'the gates before the start' end
+  local full = redis.call('GET', base .. 'full')
+  if not wait and full then wait = full end
+  if wait then
+    if not hand then touch_row(doc.id, arg.box, wait) end
+    return reply({ wait = wait, epoch = settled.id })
+  end
+end
+
+local size = hand and hand.size or size_of(arg.deploy)
+local n = 1
+if hand then n = locks_for(size, hand.max_parallel) elseif doc then n = locks_for(size, doc.max_parallel) end
+local locks, top = all_locks(n)
+
+-- Its own lock, from before it was interrupted: the new token ends the old worker's ownership.
+local suffix
+for at, lock in pairs(locks) do if lock.box == arg.box then suffix = at end end
+
+if not suffix then
+  local used, names = used_by_others(arg.deploy, arg.box, locks)
+  if mine or used < n then
+    local next = tonumber(redis.call('HGET', base .. 'walk', 'next') or 1)
+    for step = 0, n - 1 do
+      local at = (next - 1 + step) % n + 1
+      if not locks[at] then suffix = at; break end
+    end
+    if not suffix and mine then suffix = top + 1 end
+  end
+  if not suffix then
+    local wait = #names .. ' of ' .. n .. (n == 1 and ' lock: ' or ' locks: ') .. table.concat(names, ', ', 1, math.min(3, #names))
+    if #names > 3 then wait = wait .. ', …' end
+    -- Until a lock is freed, or soon, nobody needs to walk again. By hand, another size counts.
+    if not hand then
+      redis.call('SET', base .. 'full', wait, 'PX', math.min(2000, arg.ttl))
+      touch_row(arg.deploy, arg.box, wait)
+    end
+    return reply({ wait = wait, epoch = settled.id })
+  end
+end
+
+set_lock(suffix, { box = arg.box, deploy = arg.deploy, token = arg.token, since = now, renewed = now }, arg.ttl)
+redis.call('HSET', base .. 'walk', 'next', suffix % n + 1, 'top', math.max(top, suffix))
+if mine then
+  mine.token, mine.renewed, mine.ttl = arg.token, now, arg.ttl
+  redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
+end
+return reply({ granted = suffix, size = size, locks = n, out = mine ~= nil, cancel = cancel, epoch = settled.id })

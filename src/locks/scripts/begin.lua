@@ -1,0 +1,30 @@
+-- begin: the service starts a deploy.
+-- Promises: at most one deploy rolls; an id begins at most once (so a promotion happens exactly once); when it
+-- supersedes, the old deploy ends in the same step.
+-- arg: doc (the deploy), boxes (the live matching ones), supersede, gated, epoch
+
+local old = read('current')
+local known = redis.call('GET', of(arg.doc.id, 'record'))
+if known and cjson.decode(known).state ~= 'queued' then return reply({ refused = 'exists' }) end
+if old and old.state == 'rolling' then
+  if not arg.supersede then return reply({ refused = 'rolling', id = old.id }) end
+  local cancel = set_cancel(old.id, { by = arg.doc.by, reason = 'superseded by ' .. arg.doc.tag, superseded = true })
+  end_deploy(old, cancel.broken and 'broken' or 'cancelled', cancel.reason)
+end
+
+local doc = arg.doc
+doc.schema, doc.state, doc.started, doc.gated = SCHEMA, 'rolling', now, arg.gated or nil
+doc.last_good = old and old.last_good or nil
+redis.call('SET', base .. 'current', cjson.encode(doc))
+save(doc)
+redis.call('PERSIST', of(doc.id, 'record'))
+redis.call('ZADD', base .. 'deploys', now, doc.id)
+redis.call('HSET', of(doc.id, 'tally'), 'progress', now)
+redis.call('SET', of(doc.id, 'remaining'), 0)
+for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
+redis.call('DEL', base .. 'wake')
+freed(1)
+
+local queued = read('queued')
+if queued and queued.id == doc.id then redis.call('DEL', base .. 'queued') end
+return reply({ epoch = epoch().id })

@@ -1,0 +1,18 @@
+-- join: a worker takes its place in a deploy.
+-- Promises: boxes that the service did not see are added, and count in `remaining`; a box that had finished stays as it
+-- is unless a person retries; one that was gone or lost counts again.
+-- arg: box, deploy, boxes (the live matching ones that this box sees), retry, epoch
+
+local doc = read('current')
+if not rolls(doc, arg.deploy) then
+  return reply({ refused = 'ended', current = doc and doc.id or nil })
+end
+for _, box in ipairs(arg.boxes) do
+  if box ~= arg.box and not row_of(doc.id, box) then set_row(doc.id, box, 'expected') end
+end
+local row = row_of(doc.id, arg.box)
+local again = not row or UNFINISHED[row.phase] or row.phase == 'gone' or row.phase == 'lost' or arg.retry
+if again then set_row(doc.id, arg.box, 'waiting') end
+local size = size_of(doc.id)
+return reply({ joined = again and true or false, phase = row and row.phase or 'waiting', out = out_entry(arg.box) ~= nil,
+               size = size, locks = locks_for(size, doc.max_parallel), epoch = epoch().id })

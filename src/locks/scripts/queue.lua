@@ -1,0 +1,15 @@
+-- queue: a deploy waits for the one that rolls.
+-- Promises: one waits for each place, and the newest wins; the one it replaces is cancelled in the same step.
+-- arg: doc (the deploy)
+
+local old = read('queued')
+if old then
+  old.state, old.reason, old.ended = 'cancelled', 'replaced in the queue by ' .. arg.doc.tag, now
+  redis.call('SET', of(old.id, 'record'), cjson.encode(old), 'PX', KEPT)
+end
+local doc = arg.doc
+doc.schema, doc.state, doc.started = SCHEMA, 'queued', now
+redis.call('SET', base .. 'queued', cjson.encode(doc))
+redis.call('SET', of(doc.id, 'record'), cjson.encode(doc))
+redis.call('ZADD', base .. 'deploys', now, doc.id)
+return reply({ replaced = old and old.id or nil })
