@@ -53,6 +53,7 @@ look() {
     fi
     if wants test; then
         needs prometheus prometheus
+        needs ip iproute2
         compose_v2_present || extras+=(compose_v2)
     fi
     if wants lint; then

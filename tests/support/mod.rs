@@ -1,0 +1,50 @@
+//! Real parts for tests: each on a free port, in a folder of its own, and ended when it is dropped.
+//!
+//! The main path meets no fakes: a test here runs real Serf agents, a real Redis, a registry, a Docker engine, the AWS
+//! CLI and moto.
+
+// Every test binary compiles this module and uses its own part of it; here a panic is how things fail.
+#![allow(dead_code, unused_imports, unused_macros)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, clippy::must_use_candidate)]
+
+mod command;
+mod docker;
+mod http;
+mod images;
+mod moto;
+mod port;
+mod process;
+mod redis;
+mod registry;
+mod scope;
+mod serf;
+mod tools;
+mod wait;
+
+pub use self::{
+    command::{Output, run, run_with_input},
+    docker::Engine,
+    http::Http,
+    images::{Behaviour, Images},
+    moto::{LoadBalancer, Moto, Sampler, TargetGroup},
+    port::free_port,
+    process::Process,
+    redis::Redis,
+    registry::Registry,
+    scope::Scope,
+    serf::{SerfAgent, SerfBuilder},
+    tools::{program, tools_dir},
+    wait::{wait_for, wait_until},
+};
+
+/// Ends the test when a program is missing: loudly skipped, or failed where `DEPLOYCTL_REQUIRE_ALL=1`.
+macro_rules! require {
+    ($($program:literal),+ $(,)?) => {
+        if let Some(missing) = $crate::support::tools_missing(&[$($program),+]) {
+            eprintln!("SKIPPED: needs {missing}; `make install-tools` installs it");
+            return;
+        }
+    };
+}
+pub(crate) use require;
+pub(crate) use tools::missing as tools_missing;
