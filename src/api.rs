@@ -2,10 +2,16 @@
 //!
 //! These are the JSON shapes that scripts and dashboards are written against: add to them, rename nothing.
 
+mod calls;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::calls::{
+    Audit, AuditEntry, Completed, Deploys, Freeze, Freezes, NewBlame, NewCancel, NewDeploy, NewFreeze, NewMove,
+    NewRelease, Releases, Running, RunningBoxes,
+};
 use crate::{
     names::{BoxName, Environment, Role, Tag},
     parallel::MaxParallel,

@@ -5,9 +5,17 @@
 //! which knows no clock, no environment and no I/O. Imports point down only.
 
 pub mod api;
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod event;
+pub mod exit;
 pub mod locks;
 pub mod names;
 pub mod parallel;
 pub mod process;
+pub mod releases;
+pub mod screen;
 pub mod secret;
+pub mod tags;
+pub mod wake;

@@ -1,3 +1,49 @@
 //! Parse, set the logger up, dispatch, print the error chain, exit with the documented code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser as _, error::ErrorKind};
+use deployctl::{cli::Cli, commands, exit::Exit, screen};
+
+fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => {
+            start_logger(commands::log_level(&cli));
+            commands::run(&cli).unwrap_or_else(|error| {
+                screen::print_error(&error);
+                Exit::of(&error)
+            })
+        }
+        Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Who closes our output early has read enough.
+            let _ = asked.print();
+            Exit::Done
+        }
+        Err(error) => {
+            screen::print_error(&anyhow::anyhow!(usage(&error)));
+            Exit::Usage
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+/// Clap's usage error in one line: what is wrong, and where the help is.
+fn usage(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "name a command; deployctl --help lists them".to_owned();
+    }
+    let text = error.to_string();
+    let problem = text.split("\n\n").next().unwrap_or_default();
+    let problem = problem.strip_prefix("error: ").unwrap_or(problem);
+    let words: Vec<&str> = problem.split_whitespace().collect();
+    format!("{}; deployctl COMMAND --help says how it is used", words.join(" "))
+}
+
+fn start_logger(level: log::LevelFilter) {
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Warn)
+        .filter_module("deployctl", level)
+        .parse_env("DEPLOYCTL_LOG")
+        .format_target(false)
+        .init();
+}

@@ -1,0 +1,363 @@
+//! The command line: types only. What they mean is in [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::names::{BoxName, Environment, Role, Tag};
+
+/// A fleet that deploys itself: rolling Docker deploys over Serf, under Redis locks.
+#[derive(Debug, Parser)]
+#[command(name = "deployctl", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration [default: /etc/deployctl/config.json; `DEPLOYCTL_CONFIG` names another]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Log more; twice: every outside program with its arguments
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands, in the order in which a deploy meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// CI: tell the service of a new release
+    Publish(Publish),
+    /// Start a deploy
+    Start(Start),
+    /// Stop the deploy that is rolling
+    Cancel(Cancel),
+    /// Deploy the last tag that was complete before this one
+    Rollback(Rollback),
+    /// Start what one environment runs in the next one
+    Promote(Promote),
+    /// Let nothing new start in an environment
+    Freeze(Freeze),
+    /// Let deploys start again
+    Unfreeze(Unfreeze),
+    /// What runs where, what is rolling, and what each box waits for
+    Status(Status),
+    /// Who holds which lock, and which boxes are out of service
+    Locks(LocksArgs),
+    /// Free a box's lock and out-mark by force
+    Unlock(Unlock),
+    /// Box: the handler of Serf's user:deploy event, payload on stdin
+    Handle(Handle),
+    /// Box: deploy here now, under the same locks as every deploy
+    Run(Run),
+    /// Box: bring every role here to what it should run
+    Sync,
+    /// Box: take this box out of service by hand
+    Out(Out),
+    /// Box: bring this box back after `out`
+    In(In),
+    /// Box: check everything that a deploy needs, and say how to mend it
+    Doctor,
+    /// Run the deployment service
+    Service,
+    /// The worker that an event wakes: what deployctl@ROLE.service runs
+    #[command(hide = true)]
+    Worker(Worker),
+}
+
+/// A role and an environment, as most commands need them.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// The role
+    #[arg(short, long)]
+    pub role: Role,
+    /// The environment [default: the configuration's, or `DEPLOYCTL_ENVIRONMENT`]
+    #[arg(short, long)]
+    pub environment: Option<Environment>,
+}
+
+/// A role and an environment that narrow a list.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// Only this role
+    #[arg(short, long)]
+    pub role: Option<Role>,
+    /// Only this environment
+    #[arg(short, long)]
+    pub environment: Option<Environment>,
+}
+
+/// `publish`
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// The role: the name of the Docker image
+    #[arg(short, long)]
+    pub role: Role,
+    /// The tag that CI has pushed
+    #[arg(short, long)]
+    pub tag: Tag,
+    /// The commit it was built from
+    #[arg(long)]
+    pub commit: Option<String>,
+    /// Who wrote it
+    #[arg(long)]
+    pub author: Option<String>,
+    /// What it does
+    #[arg(short, long)]
+    pub message: Option<String>,
+}
+
+/// `start`
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub struct Start {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The tag [default: the newest release that may be deployed; in a later environment what the one before it runs]
+    #[arg(short, long)]
+    pub tag: Option<Tag>,
+    /// Watch it to its end, and exit with its outcome
+    #[arg(short, long)]
+    pub wait: bool,
+    /// Cancel what is rolling there
+    #[arg(long, conflicts_with = "queue")]
+    pub supersede: bool,
+    /// Wait for what is rolling there
+    #[arg(long)]
+    pub queue: bool,
+    /// Recreate the containers of boxes that run the tag already, too
+    #[arg(long)]
+    pub recreate: bool,
+    /// Insist on a broken release, or on a frozen environment
+    #[arg(long)]
+    pub force: bool,
+    /// Say what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `cancel`
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Why, for everybody who is affected
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// The release is broken: unfinished boxes go back, and nobody deploys it again
+    #[arg(long)]
+    pub broken: bool,
+}
+
+/// `rollback`
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The tag to go back to [default: the last complete other one]
+    #[arg(short, long)]
+    pub tag: Option<Tag>,
+    /// Watch it to its end, and exit with its outcome
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+/// `promote`
+#[derive(Debug, Args)]
+pub struct Promote {
+    /// The role
+    #[arg(short, long)]
+    pub role: Role,
+    /// The environment whose tag goes on to the next one
+    #[arg(long, visible_alias = "environment", short_alias = 'e', value_name = "ENVIRONMENT")]
+    pub from: Environment,
+    /// Watch it to its end, and exit with its outcome
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+/// `freeze`
+#[derive(Debug, Args)]
+pub struct Freeze {
+    /// Only this role
+    #[arg(short, long)]
+    pub role: Option<Role>,
+    /// The environment
+    #[arg(short, long)]
+    pub environment: Environment,
+    /// Why, for everybody who is stopped by it
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// `unfreeze`
+#[derive(Debug, Args)]
+pub struct Unfreeze {
+    /// Only this role
+    #[arg(short, long)]
+    pub role: Option<Role>,
+    /// The environment
+    #[arg(short, long)]
+    pub environment: Environment,
+    /// Why, for the audit log
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Which.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Again and again, until Ctrl-C
+    #[arg(short, long, conflicts_with_all = ["json", "history"])]
+    pub watch: bool,
+    /// Who did what, when
+    #[arg(long)]
+    pub history: bool,
+    /// For a script
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `locks`
+#[derive(Debug, Args)]
+pub struct LocksArgs {
+    /// Which.
+    #[command(flatten)]
+    pub filter: Filter,
+    /// For a script
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `unlock`
+#[derive(Debug, Args)]
+pub struct Unlock {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The box, by its Serf node name
+    #[arg(short, long = "box", value_name = "BOX")]
+    pub name: BoxName,
+    /// Why, for the audit log
+    #[arg(long)]
+    pub reason: String,
+    /// Even while its holder renews it
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `handle`
+#[derive(Debug, Args)]
+pub struct Handle {
+    /// Run the worker here and now, and exit with its code
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The role
+    #[arg(short, long)]
+    pub role: Role,
+    /// The environment: this box's own, any other is refused
+    #[arg(short, long)]
+    pub environment: Option<Environment>,
+    /// The tag [default: what the service says]
+    #[arg(short, long)]
+    pub tag: Option<Tag>,
+}
+
+/// `out`
+#[derive(Debug, Args)]
+pub struct Out {
+    /// The role
+    #[arg(short, long)]
+    pub role: Role,
+    /// Why, for everybody who wonders
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// `in`
+#[derive(Debug, Args)]
+pub struct In {
+    /// The role
+    #[arg(short, long)]
+    pub role: Role,
+    /// Why, for the log
+    #[arg(long)]
+    pub reason: Option<String>,
+}
+
+/// `worker`
+#[derive(Debug, Args)]
+pub struct Worker {
+    /// The role
+    #[arg(short, long)]
+    pub role: Role,
+    /// Leave the session of the Serf agent first
+    #[arg(long)]
+    pub new_session: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_parses_with_short_and_long_names() {
+        for line in [
+            "publish -r app -t v1 --commit abc --author me -m text",
+            "start -r app -e staging -t v1 --wait --supersede --recreate --force --dry-run",
+            "start --role app --environment staging --tag v1 --queue",
+            "start -r app",
+            "cancel -r app -e staging --reason why --broken",
+            "rollback -r app -e staging -t v1",
+            "promote -r app --from staging",
+            "freeze -e production --reason why",
+            "unfreeze -e production -r app --reason why",
+            "status",
+            "status -r app -e staging --json",
+            "status --watch",
+            "locks -r app -e staging",
+            "unlock -r app -e staging --box box-1.internal --reason why --force",
+            "handle --foreground",
+            "run -r app -e staging -t v1",
+            "sync --config /etc/x.json",
+            "out -r app --reason why",
+            "in -r app --reason why",
+            "doctor",
+            "service",
+            "worker -r app --new-session",
+        ] {
+            Cli::try_parse_from(format!("deployctl {line}").split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    #[test]
+    fn hostile_names_and_contradictions_are_refused() {
+        for line in [
+            "start -r ../x -e staging",
+            "start -r app -e Staging",
+            "start -r app -e staging -t .x",
+            "start -r app -e staging --supersede --queue",
+            "unlock -r app -e staging --box -x --reason why",
+            "status --watch --json",
+            "out -r app",
+        ] {
+            assert!(Cli::try_parse_from(format!("deployctl {line}").split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! One file for each subcommand: they read the configuration, call what does the work, and print for a person.
+
+mod freeze;
+mod handle;
+mod publish;
+mod unlock;
+
+use std::env;
+
+use anyhow::{Context as _, Result, anyhow};
+use log::LevelFilter;
+
+use crate::{
+    cli::{Cli, Command, PlaceArgs},
+    config::Config,
+    exit::Exit,
+    names::{Environment, Place},
+    releases::{self, Service},
+};
+
+/// How much a command logs: what runs by itself says what it does, what a person runs only what is wrong.
+#[must_use]
+pub fn log_level(cli: &Cli) -> LevelFilter {
+    let by_itself = matches!(
+        cli.command,
+        Command::Handle(_)
+            | Command::Run(_)
+            | Command::Sync
+            | Command::Out(_)
+            | Command::In(_)
+            | Command::Service
+            | Command::Worker(_)
+    );
+    match (by_itself, cli.verbose) {
+        (false, 0) => LevelFilter::Warn,
+        (true, 0) | (false, 1) => LevelFilter::Info,
+        (true, 1) | (false, 2) => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    }
+}
+
+/// Does what the command line says.
+pub fn run(cli: &Cli) -> Result<Exit> {
+    match &cli.command {
+        Command::Handle(args) => handle::run(cli, args),
+        Command::Publish(args) => publish::run(&configuration(cli)?, args),
+        Command::Freeze(args) => freeze::freeze(&configuration(cli)?, args),
+        Command::Unfreeze(args) => freeze::unfreeze(&configuration(cli)?, args),
+        Command::Unlock(args) => unlock::run(&configuration(cli)?, args),
+        _ => {
+            configuration(cli)?;
+            Err(anyhow!("this build of deployctl does not know this command yet"))
+        }
+    }
+}
+
+/// Looks an environment variable up; an empty one counts as absent.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn configuration(cli: &Cli) -> Result<Config> {
+    Config::load(cli.config.as_deref(), &variable).map_err(|error| Exit::Usage.because(error))
+}
+
+/// The client of the service that the configuration names.
+fn service(config: &Config) -> Result<Service> {
+    let by = releases::claimed_by(&variable)?;
+    Service::new(config, &by).map_err(|error| Exit::Usage.because(error))
+}
+
+/// The place that the arguments name, the environment by default the configuration's.
+fn place(config: &Config, args: &PlaceArgs) -> Result<Place> {
+    let environment = environment(config, args.environment.as_ref())?;
+    Ok(Place { environment, role: args.role.clone() })
+}
+
+fn environment(config: &Config, named: Option<&Environment>) -> Result<Environment> {
+    named
+        .or(config.environment.as_ref())
+        .cloned()
+        .context("name the environment with -e ENVIRONMENT, or set DEPLOYCTL_ENVIRONMENT")
+        .map_err(|error| Exit::Usage.because(error))
+}

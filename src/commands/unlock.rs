@@ -1,0 +1,15 @@
+//! `deployctl unlock`: free a box's lock and out-mark by force.
+
+use anyhow::Result;
+
+use crate::{cli::Unlock, config::Config, exit::Exit};
+
+/// Runs the command.
+pub fn run(config: &Config, args: &Unlock) -> Result<Exit> {
+    let place = super::place(config, &args.place)?;
+    super::service(config)?.unlock(&place, &args.name, &args.reason, args.force)?;
+    let name = &args.name;
+    println!("{name} holds no lock for {place} and does not count as out any more");
+    println!("if it is out of its load balancer, `deployctl run -r {}` on {name} brings it back", place.role);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,60 @@
+//! What a person sees: errors, colour, tables. Colour only on a terminal, and not where `NO_COLOR` is set
+//! (<https://no-color.org>).
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+/// One line that names the thing and the next act, then its causes, indented.
+pub fn print_error(error: &anyhow::Error) {
+    // Nothing is left to do when stderr is closed.
+    let _ = io::stderr().lock().write_all(error_text(error).as_bytes());
+}
+
+fn error_text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for (depth, cause) in error.chain().enumerate() {
+        let cause = printable(&cause.to_string());
+        for (line, content) in cause.lines().filter(|line| !line.trim().is_empty()).enumerate() {
+            text.push_str(match (depth, line) {
+                (0, 0) => "deployctl: ",
+                (_, 0) => "  ",
+                _ => "    ",
+            });
+            text.push_str(content);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// `text` without control characters other than newlines: it may come from a container, and colours or a moved cursor
+/// would be its doing.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+/// Whether stdout may be coloured and redrawn.
+#[must_use]
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_indented_below_their_error() {
+        let error =
+            anyhow!("exit code 1\n\n\u{1b}[31mno space left").context("docker pull").context("app cannot start");
+        assert_eq!(
+            error_text(&error),
+            "deployctl: app cannot start\n  docker pull\n  exit code 1\n    [31mno space left\n"
+        );
+    }
+}
