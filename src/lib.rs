@@ -17,5 +17,6 @@ pub mod process;
 pub mod releases;
 pub mod screen;
 pub mod secret;
+pub mod serf;
 pub mod tags;
 pub mod wake;
