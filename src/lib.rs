@@ -11,6 +11,7 @@ pub mod config;
 pub mod event;
 pub mod exit;
 pub mod locks;
+pub mod metadata;
 pub mod names;
 pub mod parallel;
 pub mod process;
