@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod event;
 pub mod exit;
+pub mod load_balancer;
 pub mod locks;
 pub mod metadata;
 pub mod names;
