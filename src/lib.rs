@@ -15,6 +15,7 @@ pub mod locks;
 pub mod metadata;
 pub mod names;
 pub mod parallel;
+pub mod pause;
 pub mod process;
 pub mod releases;
 pub mod screen;
