@@ -70,16 +70,17 @@ HEALTHCHECK --interval=1s --timeout=2s --retries=3 CMD wget -q -O /dev/null http
 CMD ["/bin/start"]
 "#;
 
-/// Builds images. The scope marks each of them, so that they can be removed.
+/// Builds images on an engine.
 #[derive(Debug)]
-pub struct Images {
+pub struct Images<'a> {
+    engine: &'a Engine,
     scope: String,
     base: String,
 }
 
-impl Images {
-    /// Builds on an engine what all images share, if it has it not yet.
-    pub fn new(engine: &Engine, scope: &super::Scope) -> Self {
+impl<'a> Images<'a> {
+    /// Builds what all images share, if the engine has it not yet. `scope` marks every image, so that they can be removed.
+    pub fn new(engine: &'a Engine, scope: &'a super::Scope) -> Self {
         let base = "deployctl-test-base".to_owned();
         let dir = scope.subdir("image");
         fs::copy(tools::program("busybox"), dir.join("busybox")).unwrap();
@@ -90,12 +91,12 @@ impl Images {
         }
         let mut build = engine.command(&["build", "--quiet", "--tag", &base, dir.to_str().unwrap()]);
         run(build.env("DOCKER_BUILDKIT", "0")).ok();
-        Self { scope: scope.name().to_owned(), base }
+        Self { engine, scope: scope.name().to_owned(), base }
     }
 
     /// Builds `image` (`host:port/role:tag`) and pushes it. The engine forgets it, so that boxes have to pull it.
     #[track_caller]
-    pub fn push(&self, engine: &Engine, image: &str, behaviour: Behaviour) {
+    pub fn push(&self, image: &str, behaviour: Behaviour) {
         let (_, tag) = image.rsplit_once(':').expect("an image with a tag");
         let dockerfile = format!(
             "FROM {}\nLABEL scope={} image={image}\nENV TAG={tag} BEHAVIOUR={}\n",
@@ -103,9 +104,9 @@ impl Images {
             self.scope,
             behaviour.word()
         );
-        let mut build = engine.command(&["build", "--quiet", "--tag", image, "-"]);
+        let mut build = self.engine.command(&["build", "--quiet", "--tag", image, "-"]);
         run_with_input(build.env("DOCKER_BUILDKIT", "0"), dockerfile.as_bytes()).ok();
-        engine.docker(&["push", "--quiet", image]);
-        engine.docker(&["rmi", image]);
+        self.engine.docker(&["push", "--quiet", image]);
+        self.engine.docker(&["rmi", image]);
     }
 }

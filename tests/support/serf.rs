@@ -15,8 +15,8 @@ use super::{
 
 /// What an agent is started with; it can be started again.
 #[derive(Debug)]
-pub struct SerfBuilder {
-    scope: Scope,
+pub struct SerfBuilder<'a> {
+    scope: &'a Scope,
     name: String,
     address: String,
     port: u16,
@@ -28,10 +28,10 @@ pub struct SerfBuilder {
     config: Map<String, Value>,
 }
 
-impl SerfBuilder {
-    fn new(scope: &Scope, name: &str) -> Self {
+impl<'a> SerfBuilder<'a> {
+    fn new(scope: &'a Scope, name: &str) -> Self {
         Self {
-            scope: scope.clone(),
+            scope,
             name: name.to_owned(),
             address: "127.0.0.1".to_owned(),
             port: free_port(),
@@ -85,13 +85,9 @@ impl SerfBuilder {
         self
     }
 
-    pub fn rpc_address(&self) -> String {
-        format!("127.0.0.1:{}", self.rpc_port)
-    }
-
     /// Starts the agent and waits until it answers.
     #[track_caller]
-    pub fn start(self) -> SerfAgent {
+    pub fn start(self) -> SerfAgent<'a> {
         let mut agent = SerfAgent { spec: self, process: None };
         agent.resume();
         agent
@@ -100,13 +96,13 @@ impl SerfBuilder {
 
 /// An agent. Dropped, it is killed.
 #[derive(Debug)]
-pub struct SerfAgent {
-    spec: SerfBuilder,
+pub struct SerfAgent<'a> {
+    spec: SerfBuilder<'a>,
     process: Option<Process>,
 }
 
-impl SerfAgent {
-    pub fn builder(scope: &Scope, name: &str) -> SerfBuilder {
+impl<'a> SerfAgent<'a> {
+    pub fn builder(scope: &'a Scope, name: &str) -> SerfBuilder<'a> {
         SerfBuilder::new(scope, name)
     }
 
@@ -115,7 +111,7 @@ impl SerfAgent {
     }
 
     pub fn rpc_address(&self) -> String {
-        self.spec.rpc_address()
+        format!("127.0.0.1:{}", self.spec.rpc_port)
     }
 
     fn gossip_address(&self) -> String {

@@ -1,0 +1,146 @@
+//! When a project works: its containers run, are healthy, answer, and stay so.
+//!
+//! Starting proves nothing: compose returns when a container has started, not when it works. Compose's own waiting
+//! takes a one-shot service that ended well for a failure, so the containers are inspected here instead.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use ureq::Agent;
+
+use super::{
+    Project, Rendered, Restarts, evidence,
+    judge::{Fault, Look, Verdict, Wait, judge},
+};
+use crate::{
+    config::Health,
+    pause::{jittered, pause},
+};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(400);
+/// How long `health.url` may take to answer one request.
+const ANSWER: Duration = Duration::from_secs(5);
+/// For how long the engine may give no answer before that is a failure.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Why a project does not work.
+#[derive(Debug)]
+pub enum HealthFailure {
+    /// A container is at fault: one line with its own last words, masked.
+    Unhealthy(String),
+    /// It cannot be said: the engine did not answer, or the caller was interrupted.
+    Engine(anyhow::Error),
+}
+
+impl fmt::Display for HealthFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unhealthy(reason) => f.write_str(reason),
+            Self::Engine(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for HealthFailure {}
+
+impl Project {
+    /// Waits until the watched container and every other service run (one-shot services may have ended with 0), are
+    /// healthy by their `HEALTHCHECK`, if they have one, and `health.url` answers with 2xx, if there is one; and then
+    /// until all that has stayed so for `health.stable_for`. A container that exits or is restarted, by the count that
+    /// [`Project::up`] took before, fails at once, all else when `health.timeout` is over.
+    pub fn wait_healthy(
+        &self,
+        rendered: &Rendered,
+        health: &Health,
+        before: &Restarts,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<(), HealthFailure> {
+        let mut wait = Wait::new(Instant::now(), health);
+        let mut silent: Option<Instant> = None;
+        loop {
+            match self.look(health, before, interrupted) {
+                Ok(look) => {
+                    silent = None;
+                    match wait.see(Instant::now(), look) {
+                        Verdict::Healthy => return Ok(()),
+                        Verdict::Unhealthy(fault) => {
+                            return Err(HealthFailure::Unhealthy(self.with_last_words(rendered, fault, interrupted)));
+                        }
+                        Verdict::Wait => {}
+                    }
+                }
+                Err(e) if silent.get_or_insert_with(Instant::now).elapsed() >= SILENCE => {
+                    return Err(HealthFailure::Engine(e));
+                }
+                Err(e) => log::debug!("looking again: {e:#}"),
+            }
+            if !pause(jittered(LOOK), interrupted) {
+                return Err(HealthFailure::Engine(anyhow!(
+                    "interrupted while waiting for {} to be healthy",
+                    self.service
+                )));
+            }
+        }
+    }
+
+    /// Whether all is well by one look, whatever was before.
+    pub fn is_healthy_now(&self, health: &Health, interrupted: &dyn Fn() -> bool) -> Result<bool> {
+        let now = Restarts::of(&self.containers(interrupted)?);
+        Ok(matches!(self.look(health, &now, interrupted)?, Look::Good(_)))
+    }
+
+    fn look(&self, health: &Health, before: &Restarts, interrupted: &dyn Fn() -> bool) -> Result<Look> {
+        let containers = self.containers(interrupted)?;
+        let watched = containers.iter().find(|container| container.service == self.service);
+        let watched = watched.with_context(|| format!("there is no container of the service {}", self.service))?;
+        let look = judge(&containers, &self.service, before);
+        match (&look, health.url.as_deref().map(ask)) {
+            (Look::Good(_), Some(Err(words))) => Ok(Look::NotYet(Fault {
+                container: watched.id.clone(),
+                reason: format!("{} runs, but {words}", self.service),
+            })),
+            _ => Ok(look),
+        }
+    }
+
+    fn with_last_words(&self, rendered: &Rendered, fault: Fault, interrupted: &dyn Fn() -> bool) -> String {
+        let logs = self.logs(&fault.container, interrupted).ok();
+        let reason = match logs.as_deref().and_then(evidence::last_words) {
+            Some(words) => format!("{}, its last words: {words}", fault.reason),
+            None => fault.reason,
+        };
+        rendered.mask().apply(&reason)
+    }
+}
+
+/// Asks `health.url`. Err: a few words on what was wrong with the answer.
+pub(super) fn ask(url: &str) -> Result<(), String> {
+    // No proxy: the question is whether this box answers. No redirects: they are no 2xx, and lead elsewhere.
+    let agent: Agent = Agent::config_builder()
+        .timeout_global(Some(ANSWER))
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .into();
+    match agent.get(url).call() {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => Err(format!("{url} answered {}", answer.status())),
+        Err(e) => Err(format!("{url} gave no answer: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_nobody_serves_says_so() {
+        let words = ask("http://127.0.0.1:1/health").unwrap_err();
+        assert!(words.starts_with("http://127.0.0.1:1/health gave no answer: "), "{words}");
+    }
+}

@@ -1,0 +1,204 @@
+//! Images on a box: fetching them, knowing them, removing those that nobody goes back to.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use log::{info, warn};
+
+use super::{ImageId, Project, Rendered, commands};
+use crate::{
+    pause::{jittered, pause},
+    process::{self, Failure, never},
+};
+
+/// Between the two questions about a tag that the registry says it does not know.
+const SECOND_QUESTION: Duration = Duration::from_secs(2);
+/// The first and the longest pause between attempts to fetch an image.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Why an image could not be fetched.
+#[derive(Debug)]
+pub enum PullFailure {
+    /// The registry, asked twice, does not know the tag: the release is at fault. One line.
+    UnknownTag(String),
+    /// Anything else: the registry is down, a login has expired, the disk is full, the caller was interrupted.
+    Other(anyhow::Error),
+}
+
+impl std::fmt::Display for PullFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UnknownTag(reason) => f.write_str(reason),
+            Self::Other(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for PullFailure {}
+
+impl Project {
+    /// Fetches the watched service's image, even if it is here: its tag may stand for another one by now. Of the other
+    /// services' images fetches those that are missing. What fails is tried again, with backoff, for `patience`.
+    pub fn pull(
+        &self,
+        rendered: &Rendered,
+        patience: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<(), PullFailure> {
+        let deadline = Instant::now() + patience;
+        pull_one(rendered.image(), deadline, interrupted)?;
+        for image in rendered.other_images() {
+            if self.image_present(image).map_err(PullFailure::Other)?.is_none() {
+                // Unknown or not: this is no proof against the release.
+                pull_one(image, deadline, interrupted).map_err(|failure| PullFailure::Other(anyhow!("{failure}")))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What `image` stands for on this box; none when it is not here.
+    pub fn image_present(&self, image: &str) -> Result<Option<ImageId>> {
+        match process::run(&commands::image_id(image), &never) {
+            Ok(output) => Ok(Some(ImageId(output.stdout.trim().to_owned()))),
+            Err(failure) if is_missing(failure.stderr()) => Ok(None),
+            Err(failure) => Err(failure).with_context(|| format!("cannot look for the image {image}")),
+        }
+    }
+
+    /// Removes what `rendered`'s repository has on this box besides its `keep` newest images and those in `keep_ids`.
+    /// An image that a container uses stays, whoever's it is.
+    pub fn prune(&self, rendered: &Rendered, keep: usize, keep_ids: &[ImageId]) -> Result<()> {
+        let repository = repository(rendered.image());
+        let listed = process::run(&commands::images(repository), &never)
+            .with_context(|| format!("cannot list the images of {repository}"))?;
+        let mut failed = Ok(());
+        for image in superfluous(&listed.stdout, repository, keep, keep_ids) {
+            match process::run(&commands::remove_image(&image, self.timeout), &never) {
+                Ok(_) => info!("removed the old image {image}"),
+                Err(failure) if is_in_use(failure.stderr()) || is_missing(failure.stderr()) => {}
+                Err(failure) => failed = Err(failure).with_context(|| format!("cannot remove the old image {image}")),
+            }
+        }
+        failed
+    }
+}
+
+fn pull_one(image: &str, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<(), PullFailure> {
+    let mut wait = PAUSES.0;
+    let mut last = String::new();
+    let mut unknown = false;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Err(failure) = process::run(&commands::pull(image, left), interrupted) else { return Ok(()) };
+        let gives_up = matches!(failure, Failure::NotFound { .. } | Failure::Interrupted { .. });
+        let says_unknown = is_unknown_tag(&failure);
+        if says_unknown && unknown {
+            return Err(PullFailure::UnknownTag(format!("the registry does not know {image}: manifest unknown")));
+        }
+        unknown = says_unknown;
+        let next = if unknown { SECOND_QUESTION } else { jittered(wait) };
+        if gives_up || (!unknown && Instant::now() + next >= deadline) || !pause(next, interrupted) {
+            return Err(PullFailure::Other(anyhow::Error::new(failure).context(format!("cannot fetch {image}"))));
+        }
+        // Said once: the registry may be away for long.
+        let words = failure.last_words();
+        if words != last {
+            warn!("cannot fetch {image}, trying again: {words}");
+            last = words;
+        }
+        if !unknown {
+            wait = (wait * 2).min(PAUSES.1);
+        }
+    }
+}
+
+/// Whether the registry itself said that it has no such tag. An expired login, a missing repository and a proxy that
+/// cannot reach the registry say other things, and prove nothing.
+fn is_unknown_tag(failure: &Failure) -> bool {
+    matches!(failure, Failure::Exit { .. }) && failure.stderr().contains("manifest unknown")
+}
+
+pub(super) fn is_missing(stderr: &str) -> bool {
+    let stderr = stderr.to_lowercase();
+    stderr.contains("no such image") || stderr.contains("no such object")
+}
+
+fn is_in_use(stderr: &str) -> bool {
+    stderr.contains("conflict: unable to ")
+}
+
+/// The image without its tag and digest: a colon in front of a slash is a registry's port.
+fn repository(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or(image);
+    match image.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => image,
+    }
+}
+
+/// What to remove, given the engine's list, newest first: tags by name, images that lost theirs by id.
+fn superfluous(list: &str, repository: &str, keep: usize, keep_ids: &[ImageId]) -> Vec<String> {
+    let images: Vec<(&str, &str)> = list.lines().filter_map(|line| line.split_once(' ')).collect();
+    let mut newest: Vec<&str> = images.iter().map(|(id, _)| *id).collect();
+    newest.dedup();
+    newest.truncate(keep);
+    images
+        .iter()
+        .filter(|(id, _)| !newest.contains(id) && !keep_ids.iter().any(|kept| kept.0 == *id))
+        .map(|(id, tag)| if *tag == "<none>" { (*id).to_owned() } else { format!("{repository}:{tag}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Output;
+
+    fn failed(stderr: &str) -> Failure {
+        let output = Output { stderr: stderr.to_owned(), ..Output::default() };
+        Failure::Exit { command: "docker pull".to_owned(), code: Some(1), signal: None, output }
+    }
+
+    #[test]
+    fn only_manifest_unknown_means_an_unknown_tag() {
+        assert!(is_unknown_tag(&failed(
+            "Error response from daemon: manifest for r:5000/app:v9 not found: manifest unknown: manifest unknown"
+        )));
+        assert!(is_unknown_tag(&failed("manifest unknown: Requested image not found")));
+        for words in [
+            "Error response from daemon: pull access denied for app, repository does not exist or may require 'docker login': denied",
+            "Error response from daemon: Get \"https://1.dkr.ecr.eu-west-1.amazonaws.com/v2/\": no basic auth credentials",
+            "Error response from daemon: Head \"https://r/v2/app/manifests/v9\": unauthorized: Your authorization token has expired",
+            "Error response from daemon: failed to resolve reference \"r/app:v9\": r/app:v9: not found",
+            "Error response from daemon: name unknown: repository app not found",
+            "Error response from daemon: Get \"http://r:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
+            "toomanyrequests: You have reached your pull rate limit",
+        ] {
+            assert!(!is_unknown_tag(&failed(words)), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_repository_may_have_a_port() {
+        for (image, expected) in [
+            ("app", "app"),
+            ("app:v1", "app"),
+            ("r.internal:5000/app", "r.internal:5000/app"),
+            ("r.internal:5000/team/app:v1", "r.internal:5000/team/app"),
+            ("r/app:v1@sha256:0fa0", "r/app"),
+        ] {
+            assert_eq!(repository(image), expected);
+        }
+    }
+
+    #[test]
+    fn the_newest_and_the_named_stay() {
+        let list = "sha256:5 v5\nsha256:4 v4\nsha256:4 latest\nsha256:3 v3\nsha256:2 <none>\nsha256:1 v1\n";
+        let keep_ids = [ImageId("sha256:3".to_owned())];
+        assert_eq!(superfluous(list, "r/app", 2, &keep_ids), ["sha256:2", "r/app:v1"]);
+        assert_eq!(superfluous(list, "r/app", 1, &keep_ids), ["r/app:v4", "r/app:latest", "sha256:2", "r/app:v1"]);
+        assert_eq!(superfluous("", "r/app", 2, &keep_ids), Vec::<String>::new());
+        let other = [ImageId("sha256:1".to_owned())];
+        assert!(!superfluous(list, "r/app", 0, &other).contains(&"r/app:v1".to_owned()));
+    }
+}

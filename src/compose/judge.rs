@@ -1,0 +1,273 @@
+//! What a look at a project's containers means, and what several looks in a row do. Pure: time comes in as a value.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use super::inspect::{Container, ContainerState, HealthState};
+use crate::config::{Health, duration};
+
+/// How often each container had been restarted before `up`: one that came through without being made anew may have a
+/// past, a new one may not.
+#[derive(Debug, Clone, Default)]
+pub struct Restarts(HashMap<String, u64>);
+
+impl Restarts {
+    pub(super) fn of(containers: &[Container]) -> Self {
+        Self(containers.iter().map(|container| (container.id.clone(), container.restarts)).collect())
+    }
+
+    fn since(&self, container: &Container) -> u64 {
+        container.restarts.saturating_sub(self.0.get(&container.id).copied().unwrap_or(0))
+    }
+}
+
+/// What one look at a project says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Look {
+    /// All is well. Another value next time means that something was started anew in between.
+    Good(Vec<(String, String)>),
+    /// It may become well yet.
+    NotYet(Fault),
+    /// It will not.
+    Failed(Fault),
+}
+
+/// Which container is not well, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) container: String,
+    pub(super) reason: String,
+}
+
+/// Judges the containers of a project whose service `watched` must run. What fails for good is told first.
+pub(super) fn judge(containers: &[Container], watched: &str, before: &Restarts) -> Look {
+    let looks: Vec<Look> = containers.iter().map(|container| judge_one(container, watched, before)).collect();
+    let mut marks = Vec::new();
+    let mut waiting = None;
+    for look in looks {
+        match look {
+            Look::Failed(_) => return look,
+            Look::NotYet(_) => waiting = waiting.or(Some(look)),
+            Look::Good(mark) => marks.extend(mark),
+        }
+    }
+    waiting.unwrap_or(Look::Good(marks))
+}
+
+fn judge_one(container: &Container, watched: &str, before: &Restarts) -> Look {
+    let fault = |what: &str| Fault { container: container.id.clone(), reason: format!("{} {what}", container.service) };
+    let ended = if container.oom_killed {
+        format!("ran out of memory (exit code {})", container.exit_code)
+    } else {
+        format!("exited with code {}", container.exit_code)
+    };
+    if before.since(container) > 0 || container.state == ContainerState::Restarting {
+        return Look::Failed(fault(&format!("{ended} and was restarted")));
+    }
+    match container.state {
+        ContainerState::Running => match container.health {
+            None | Some(HealthState::None | HealthState::Healthy) => {
+                Look::Good(vec![(container.id.clone(), container.started_at.clone())])
+            }
+            Some(HealthState::Starting) => Look::NotYet(fault(&format!("is not healthy yet{}", last_probe(container)))),
+            Some(HealthState::Unhealthy) => Look::NotYet(fault(&format!("is unhealthy{}", last_probe(container)))),
+        },
+        // A one-shot service that did its work.
+        ContainerState::Exited if container.exit_code == 0 && container.service != watched => Look::Good(Vec::new()),
+        ContainerState::Exited | ContainerState::Dead => Look::Failed(fault(&ended)),
+        ContainerState::Created if container.error.is_empty() => Look::NotYet(fault("has not been started")),
+        ContainerState::Created => Look::Failed(fault(&format!("cannot be started: {}", container.error))),
+        ContainerState::Paused => Look::NotYet(fault("is paused")),
+        ContainerState::Removing => Look::NotYet(fault("is being removed")),
+        ContainerState::Restarting => Look::Failed(fault("restarts")),
+    }
+}
+
+fn last_probe(container: &Container) -> String {
+    match container.probes.last().map(|probe| probe.output.split_whitespace().collect::<Vec<_>>().join(" ")) {
+        Some(words) if !words.is_empty() => format!(", its health check says: {words}"),
+        _ => String::new(),
+    }
+}
+
+/// The container that evidence is wanted of: one that failed, else one that is not well, else the watched one.
+pub(super) fn worst<'a>(containers: &'a [Container], watched: &str) -> Option<&'a Container> {
+    let before = Restarts::of(containers);
+    containers.iter().min_by_key(|container| match judge_one(container, watched, &before) {
+        Look::Failed(_) => 0,
+        // It may only wait for the one that is not well.
+        Look::NotYet(_) if container.state == ContainerState::Created => 2,
+        Look::NotYet(_) => 1,
+        Look::Good(_) if container.service == watched => 3,
+        Look::Good(_) => 4,
+    })
+}
+
+/// What comes of a look.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Healthy,
+    Unhealthy(Fault),
+    Wait,
+}
+
+/// The wait for a project: at most `timeout` until it is well, and then well without a break for `stable_for`.
+pub(super) struct Wait {
+    started: Instant,
+    timeout: Duration,
+    stable_for: Duration,
+    well: Option<(Instant, Vec<(String, String)>)>,
+}
+
+impl Wait {
+    pub(super) fn new(started: Instant, health: &Health) -> Self {
+        Self { started, timeout: health.timeout, stable_for: health.stable_for, well: None }
+    }
+
+    /// What a look at `now` means.
+    pub(super) fn see(&mut self, now: Instant, look: Look) -> Verdict {
+        match look {
+            Look::Failed(fault) => Verdict::Unhealthy(self.told(now, fault)),
+            Look::NotYet(fault) => {
+                self.well = None;
+                if now.duration_since(self.started) < self.timeout {
+                    return Verdict::Wait;
+                }
+                Verdict::Unhealthy(self.told(now, fault))
+            }
+            Look::Good(mark) => {
+                let since = match &self.well {
+                    Some((since, before)) if *before == mark => *since,
+                    _ => now,
+                };
+                self.well = Some((since, mark));
+                if now.duration_since(since) < self.stable_for { Verdict::Wait } else { Verdict::Healthy }
+            }
+        }
+    }
+
+    fn told(&self, now: Instant, fault: Fault) -> Fault {
+        let after = duration::display(now.duration_since(self.started));
+        Fault { reason: format!("{} after {after}", fault.reason), ..fault }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::inspect::example, *};
+
+    fn running(service: &str) -> Container {
+        example(service, ContainerState::Running)
+    }
+
+    fn reason(look: Look) -> String {
+        match look {
+            Look::Failed(fault) => format!("failed: {}", fault.reason),
+            Look::NotYet(fault) => format!("not yet: {}", fault.reason),
+            Look::Good(_) => "good".to_owned(),
+        }
+    }
+
+    fn alone(container: Container) -> String {
+        reason(judge(&[container], "app", &Restarts::default()))
+    }
+
+    #[test]
+    fn one_container_is_judged() {
+        let exited = |code| Container { exit_code: code, ..example("app", ContainerState::Exited) };
+        let healthy = |health| Container { health: Some(health), ..running("app") };
+        assert_eq!(alone(running("app")), "good");
+        assert_eq!(alone(healthy(HealthState::Healthy)), "good");
+        assert_eq!(alone(healthy(HealthState::Starting)), "not yet: app is not healthy yet");
+        assert_eq!(alone(healthy(HealthState::Unhealthy)), "not yet: app is unhealthy");
+        assert_eq!(alone(exited(0)), "failed: app exited with code 0");
+        assert_eq!(alone(exited(3)), "failed: app exited with code 3");
+        let killed = Container { oom_killed: true, ..exited(137) };
+        assert_eq!(alone(killed), "failed: app ran out of memory (exit code 137)");
+        let restarted = Container { restarts: 1, exit_code: 1, ..running("app") };
+        assert_eq!(alone(restarted), "failed: app exited with code 1 and was restarted");
+        assert_eq!(alone(example("app", ContainerState::Created)), "not yet: app has not been started");
+    }
+
+    #[test]
+    fn a_health_check_has_the_last_word() {
+        let probe = super::super::inspect::Probe { exit_code: 1, output: "db:\n refused\n".to_owned() };
+        let container = Container { health: Some(HealthState::Unhealthy), probes: vec![probe], ..running("app") };
+        assert_eq!(alone(container), "not yet: app is unhealthy, its health check says: db: refused");
+    }
+
+    #[test]
+    fn one_shot_services_may_end_and_others_may_not() {
+        let shot = |code| Container { exit_code: code, ..example("migrate", ContainerState::Exited) };
+        let both = |other| reason(judge(&[running("app"), other], "app", &Restarts::default()));
+        assert_eq!(both(shot(0)), "good");
+        assert_eq!(both(shot(1)), "failed: migrate exited with code 1");
+        assert_eq!(both(running("side")), "good");
+    }
+
+    #[test]
+    fn restarts_of_long_ago_do_not_count() {
+        let old = Container { restarts: 7, ..running("side") };
+        let before = Restarts::of(std::slice::from_ref(&old));
+        assert_eq!(reason(judge(std::slice::from_ref(&old), "app", &before)), "good");
+        let again = Container { restarts: 8, ..old };
+        assert_eq!(reason(judge(&[again], "app", &before)), "failed: side exited with code 0 and was restarted");
+    }
+
+    #[test]
+    fn evidence_is_of_the_one_at_fault() {
+        let of = |containers: &[Container]| worst(containers, "app").map(|container| container.service.clone());
+        let unhealthy = Container { health: Some(HealthState::Unhealthy), ..running("side") };
+        let failed = Container { exit_code: 1, ..example("side", ContainerState::Exited) };
+        assert_eq!(of(&[running("aa"), running("app")]).as_deref(), Some("app"));
+        assert_eq!(of(&[running("app"), failed]).as_deref(), Some("side"));
+        assert_eq!(of(&[example("app", ContainerState::Created), unhealthy]).as_deref(), Some("side"));
+        assert_eq!(of(&[]), None);
+    }
+
+    fn health() -> Health {
+        Health { url: None, timeout: Duration::from_secs(60), stable_for: Duration::from_secs(5) }
+    }
+
+    fn good(started: &str) -> Look {
+        Look::Good(vec![("a".to_owned(), started.to_owned())])
+    }
+
+    fn not_yet() -> Look {
+        Look::NotYet(Fault { container: "a".to_owned(), reason: "app is unhealthy".to_owned() })
+    }
+
+    /// Feeds looks, each at its second, and says what came of the last.
+    fn after(looks: impl IntoIterator<Item = (u64, Look)>) -> Verdict {
+        let start = Instant::now();
+        let mut wait = Wait::new(start, &health());
+        let mut last = Verdict::Wait;
+        for (second, look) in looks {
+            assert_eq!(last, Verdict::Wait);
+            last = wait.see(start + Duration::from_secs(second), look);
+        }
+        last
+    }
+
+    #[test]
+    fn well_for_long_enough_is_healthy() {
+        assert_eq!(after([(0, not_yet()), (1, good("t")), (5, good("t"))]), Verdict::Wait);
+        assert_eq!(after([(0, not_yet()), (1, good("t")), (6, good("t"))]), Verdict::Healthy);
+    }
+
+    #[test]
+    fn a_break_or_another_start_begins_anew() {
+        assert_eq!(after([(1, good("t")), (3, not_yet()), (4, good("t")), (7, good("t"))]), Verdict::Wait);
+        assert_eq!(after([(1, good("t")), (4, good("u")), (7, good("u"))]), Verdict::Wait);
+        assert_eq!(after([(1, good("t")), (4, good("u")), (9, good("u"))]), Verdict::Healthy);
+    }
+
+    #[test]
+    fn not_in_time_is_unhealthy_and_says_after_how_long() {
+        let Verdict::Unhealthy(fault) = after([(59, not_yet()), (60, not_yet())]) else { panic!() };
+        assert_eq!(fault.reason, "app is unhealthy after 1m 0s");
+        assert_eq!(after([(59, good("t")), (64, good("t"))]), Verdict::Healthy);
+    }
+}

@@ -1,0 +1,191 @@
+//! One role's compose project on this box: rendered, started, watched, and what is left of it removed.
+//!
+//! What is started is always a [`Rendered`] configuration, never the file itself: the new one, whose text has been
+//! checked, and the previous one, kept by the caller, go the same way, and the file may change meanwhile.
+
+mod choice;
+mod commands;
+mod engine;
+mod evidence;
+mod failure;
+mod health;
+mod images;
+mod inspect;
+mod judge;
+mod mask;
+mod rendered;
+mod vars;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+pub use self::{
+    engine::EngineWatch,
+    evidence::Evidence,
+    failure::UpFailure,
+    health::HealthFailure,
+    images::PullFailure,
+    inspect::{Container, ContainerState, HealthState, ImageId, Probe},
+    judge::Restarts,
+    rendered::Rendered,
+    vars::DeployVars,
+};
+use crate::{config::Config, names::Role, process};
+
+/// How often the list of containers is read again when one of them goes while they are looked at.
+const LOOKS: usize = 5;
+
+/// One role's compose project on this box.
+#[derive(Debug, Clone)]
+pub struct Project {
+    program: Vec<String>,
+    name: String,
+    service: String,
+    file: PathBuf,
+    timeout: Duration,
+}
+
+impl Project {
+    /// The project of `role`, and the compose program: the configured one, or the one that is installed, which is then
+    /// kept. Two roles may not share a project: starting one would remove the other's containers.
+    pub fn new(config: &Config, role: &Role) -> Result<Self> {
+        let own = config.role(role)?;
+        let project = own.project.clone().unwrap_or_else(|| role.to_string());
+        if !is_project(&project) {
+            bail!(
+                "roles.{role}.project: {project:?} is not a compose project: use a-z, 0-9, _ and -, first a letter or digit"
+            );
+        }
+        let other = config
+            .roles
+            .iter()
+            .find(|(name, other)| *name != role && other.project.as_deref().unwrap_or(name.as_str()) == project);
+        if let Some((other, _)) = other {
+            bail!("roles.{role}.project and roles.{other}.project are both {project}: each role needs its own");
+        }
+        Ok(Self {
+            program: choice::program(config)?,
+            name: project,
+            service: own.compose_service.clone().unwrap_or_else(|| role.to_string()),
+            file: own.compose_file.clone().unwrap_or_else(|| config.compose_dir.join(format!("{role}.yml"))),
+            timeout: config.command_timeout,
+        })
+    }
+
+    /// Renders the compose file for one deploy. An error says in one line what to mend in which file.
+    pub fn render(&self, vars: &DeployVars, interrupted: &dyn Fn() -> bool) -> Result<Rendered> {
+        vars.check()?;
+        let file = self.file.display();
+        if !self.file.is_file() {
+            bail!("there is no compose file {file}: write it, or name another with compose_file");
+        }
+        let program = self.compose().config(vars.pairs_with(rendered::ID, rendered::KIND));
+        let output = process::run(&program, interrupted).with_context(|| format!("mend the compose file {file}"))?;
+        Rendered::parse(vars.clone(), output.stdout, &self.service)
+            .with_context(|| format!("mend the compose file {file}"))
+    }
+
+    /// Starts what was rendered, now or long ago, and removes the project's services that are not in it. `recreate`
+    /// makes every container anew. Gives back how often each container had been restarted before, for
+    /// [`Project::wait_healthy`]: that the containers work is not said yet.
+    pub fn up(
+        &self,
+        rendered: &Rendered,
+        recreate: bool,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Restarts, UpFailure> {
+        let before = Restarts::of(&self.containers(interrupted).map_err(UpFailure::Box)?);
+        let program = self.compose().up(&rendered.text(), rendered.vars(), recreate);
+        match process::run(&program, interrupted) {
+            Ok(_) => Ok(before),
+            Err(failure) => Err(UpFailure::of(failure, &rendered.mask())),
+        }
+    }
+
+    /// The watched container, if there is one.
+    pub fn container(&self, interrupted: &dyn Fn() -> bool) -> Result<Option<Container>> {
+        Ok(self.containers(interrupted)?.into_iter().find(|container| container.service == self.service))
+    }
+
+    /// Whether the watched container runs and was made from the image that `rendered`'s tag stands for on this box.
+    pub fn runs(&self, rendered: &Rendered, interrupted: &dyn Fn() -> bool) -> Result<bool> {
+        let container = self.container(interrupted)?.filter(|container| container.state == ContainerState::Running);
+        Ok(match container {
+            Some(container) => self.image_present(rendered.image())? == Some(container.image),
+            None => false,
+        })
+    }
+
+    /// What can be told of the container that failed, or else of the watched one.
+    pub fn evidence(&self, rendered: &Rendered, interrupted: &dyn Fn() -> bool) -> Result<Evidence> {
+        let containers = self.containers(interrupted)?;
+        let container = judge::worst(&containers, &self.service)
+            .with_context(|| format!("there is no container of the project {}", self.name))?;
+        let logs = self.logs(&container.id, interrupted).unwrap_or_else(|e| format!("{e:#}"));
+        Ok(Evidence::of(container, &logs, &rendered.mask()))
+    }
+
+    /// The project's containers: one for each service and number.
+    fn containers(&self, interrupted: &dyn Fn() -> bool) -> Result<Vec<Container>> {
+        let context = || format!("cannot look at the containers of the project {}", self.name);
+        for _ in 0..LOOKS {
+            let listed = process::run(&commands::list(&self.name), interrupted).with_context(context)?;
+            let ids: Vec<&str> = listed.stdout.split_whitespace().collect();
+            if ids.is_empty() {
+                return Ok(Vec::new());
+            }
+            match process::run(&commands::inspect(ids), interrupted) {
+                Ok(output) => return inspect::parse(&output.stdout).with_context(context),
+                // One of them has gone since.
+                Err(failure) if images::is_missing(failure.stderr()) => {}
+                Err(failure) => return Err(failure).with_context(context),
+            }
+        }
+        Err(anyhow!("they come and go")).with_context(context)
+    }
+
+    fn logs(&self, container: &str, interrupted: &dyn Fn() -> bool) -> Result<String> {
+        let output = process::run(&commands::logs(container), interrupted)
+            .with_context(|| format!("cannot read the logs of the service {}", self.service))?;
+        Ok(evidence::merge(&output.stdout, &output.stderr))
+    }
+
+    fn compose(&self) -> commands::Compose<'_> {
+        commands::Compose { program: &self.program, project: &self.name, file: &self.file, timeout: self.timeout }
+    }
+}
+
+/// What both versions of compose take for a project without changing it.
+fn is_project(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(roles: &str) -> String {
+        let config = Config::parse(&format!(r#"{{"compose": ["docker-compose"], "roles": {{{roles}}}}}"#)).unwrap();
+        format!("{:#}", Project::new(&config, &"app".parse().unwrap()).unwrap_err())
+    }
+
+    #[test]
+    fn a_project_is_one_role_s_own() {
+        let shared = error(r#""app": {"load_balancers": [], "project": "web"}, "web": {"load_balancers": []}"#);
+        assert!(shared.contains("roles.app.project and roles.web.project are both web"), "{shared}");
+        let bad = error(r#""app": {"load_balancers": [], "project": "App"}"#);
+        assert!(bad.contains("roles.app.project") && bad.contains("\"App\""), "{bad}");
+        assert!(error("").contains("the role app has no configuration"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let config =
+            r#"{"compose": ["docker-compose"], "compose_dir": "/nowhere", "roles": {"app": {"load_balancers": []}}}"#;
+        let project = Project::new(&Config::parse(config).unwrap(), &"app".parse().unwrap()).unwrap();
+        let error = project.render(&vars::example(), &process::never).unwrap_err().to_string();
+        assert!(error.contains("/nowhere/app.yml") && error.contains("compose_file"), "{error}");
+    }
+}

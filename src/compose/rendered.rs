@@ -1,0 +1,202 @@
+//! A compose file with its variables filled in: what a box really runs, in one text that outlives the file.
+//!
+//! Two deploys of one tag differ in `DEPLOY_ID` and `DEPLOY_KIND`, and a file may pass both to its containers. Were they
+//! compared, no box would ever run "the same configuration" and every repeated deploy would restart containers for
+//! nothing. So the file is rendered with a stand-in for each; what is compared still has the stand-ins, what is started
+//! has the values.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use yaml_rust2::{Yaml, YamlLoader};
+
+use super::{mask::Mask, vars::DeployVars};
+
+/// What the file is rendered with instead of `DEPLOY_ID`. YAML needs no quotes for it, nor for an id.
+pub(super) const ID: &str = "deployctl.stands.for.the.id";
+/// What the file is rendered with instead of `DEPLOY_KIND`.
+pub(super) const KIND: &str = "deployctl.stands.for.the.kind";
+
+/// The rendered configuration of one role. It contains secrets: keep it in files of mode 0600.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendered {
+    vars: DeployVars,
+    template: String,
+    image: String,
+    other_images: Vec<String>,
+    environment: Vec<String>,
+}
+
+impl Rendered {
+    /// Reads what compose printed when it was given the stand-ins. `service` is the one that is watched.
+    pub(super) fn parse(vars: DeployVars, template: String, service: &str) -> Result<Self> {
+        let documents = YamlLoader::load_from_str(&template).context("compose rendered something that is not YAML")?;
+        let services = documents.first().and_then(|document| document["services"].as_hash());
+        let services: Vec<(&str, &Yaml)> =
+            services.into_iter().flatten().filter_map(|(name, service)| Some((name.as_str()?, service))).collect();
+        let Some((_, watched)) = services.iter().find(|(name, _)| *name == service) else {
+            let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
+            bail!(
+                "it has no service {service}, but {}: name the one to watch with compose_service",
+                if names.is_empty() { "none at all".to_owned() } else { names.join(", ") }
+            );
+        };
+        let image = watched["image"].as_str().unwrap_or_default().to_owned();
+        check_image(&image, service, &vars)?;
+        let mut other_images: Vec<String> =
+            services.iter().filter_map(|(_, service)| service["image"].as_str().map(str::to_owned)).collect();
+        other_images.sort_unstable();
+        other_images.dedup();
+        other_images.retain(|other| *other != image);
+        let environment = services.iter().flat_map(|(_, service)| values(&service["environment"])).collect();
+        Ok(Self { vars, template, image, other_images, environment })
+    }
+
+    /// What is started, as YAML.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.template.replace(ID, &self.vars.id).replace(KIND, self.vars.kind.as_str())
+    }
+
+    /// The variables it was rendered with.
+    #[must_use]
+    pub fn vars(&self) -> &DeployVars {
+        &self.vars
+    }
+
+    /// The watched service's image, with its tag.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        &self.image
+    }
+
+    /// The images of the other services.
+    #[must_use]
+    pub fn other_images(&self) -> &[String] {
+        &self.other_images
+    }
+
+    /// Whether both start the same containers, but for the id and the kind of the deploy.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.template == other.template
+    }
+
+    /// Hides the values of the file's `environment` sections, except those that say which deploy this is.
+    pub(super) fn mask(&self) -> Mask {
+        let shown: Vec<String> = self.vars.pairs().into_iter().map(|(_, value)| value).collect();
+        Mask::new(
+            self.environment.iter().filter(|value| ![ID, KIND].contains(&value.as_str()) && !shown.contains(value)),
+        )
+    }
+}
+
+impl std::fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rendered").field("vars", &self.vars).field("image", &self.image).finish_non_exhaustive()
+    }
+}
+
+/// An image that does not carry the tag would make a box say one thing and run another.
+fn check_image(image: &str, service: &str, vars: &DeployVars) -> Result<()> {
+    let advice = "write `image: REGISTRY/IMAGE:${DEPLOY_TAG:?}`";
+    if image.is_empty() {
+        bail!("its service {service} has no image: {advice}");
+    }
+    if image.ends_with(':') {
+        bail!("the image of its service {service} is {image} without a tag, so a variable in it is not set: {advice}");
+    }
+    if !image.contains(vars.tag.as_str()) {
+        bail!("the image of its service {service} is {image} whatever the tag is: {advice}");
+    }
+    Ok(())
+}
+
+/// The values of an `environment` section, as the container sees them.
+fn values(environment: &Yaml) -> Vec<String> {
+    let scalar = |value: &Yaml| match value {
+        Yaml::String(text) | Yaml::Real(text) => Some(text.replace("$$", "$")),
+        Yaml::Integer(number) => Some(number.to_string()),
+        _ => None,
+    };
+    match environment {
+        Yaml::Hash(entries) => entries.values().filter_map(scalar).collect(),
+        Yaml::Array(entries) => entries
+            .iter()
+            .filter_map(scalar)
+            .filter_map(|entry| entry.split_once('=').map(|(_, value)| value.to_owned()))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::vars::example, *};
+    use crate::api::Kind;
+
+    const VERSION_1: &str = "services:
+  app:
+    environment:
+      DATABASE_URL: postgres://app:pa$$word@db/app
+      DEPLOY_ID: deployctl.stands.for.the.id
+      PORT: 8080
+      UNSET: null
+      WORDS: a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i
+        j k l m
+    image: registry.internal/app:v42
+  side:
+    command:
+    - sleep
+    image: redis:6
+version: '3.8'
+";
+
+    fn rendered(template: &str) -> Result<Rendered> {
+        Rendered::parse(example(), template.to_owned(), "app")
+    }
+
+    #[test]
+    fn the_watched_image_and_the_others_are_found() {
+        let rendered = rendered(VERSION_1).unwrap();
+        assert_eq!(rendered.image(), "registry.internal/app:v42");
+        assert_eq!(rendered.other_images(), ["redis:6"]);
+    }
+
+    #[test]
+    fn the_id_is_filled_in_but_not_compared() {
+        let one = rendered(VERSION_1).unwrap();
+        let vars = DeployVars { id: "app.production.other".to_owned(), kind: Kind::Rollback, ..example() };
+        let other = Rendered::parse(vars, VERSION_1.to_owned(), "app").unwrap();
+        assert!(one.text().contains("DEPLOY_ID: app.production.k3x9\n"), "{}", one.text());
+        assert!(one.is_same_as(&other));
+        assert!(!one.is_same_as(&rendered(&VERSION_1.replace("8080", "8081")).unwrap()));
+    }
+
+    #[test]
+    fn it_survives_being_kept() {
+        let rendered = rendered(VERSION_1).unwrap();
+        let kept = serde_json::to_string(&rendered).unwrap();
+        assert_eq!(serde_json::from_str::<Rendered>(&kept).unwrap(), rendered);
+        assert!(!format!("{rendered:?}").contains("pa$"));
+    }
+
+    #[test]
+    fn values_are_those_that_the_container_sees() {
+        let rendered = rendered(VERSION_1).unwrap();
+        assert!(rendered.environment.contains(&"postgres://app:pa$word@db/app".to_owned()));
+        assert!(rendered.environment.iter().any(|value| value.ends_with("h i j k l m")), "{:?}", rendered.environment);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_watched_is_refused() {
+        let error = |template: &str| format!("{:#}", rendered(template).unwrap_err());
+        let missing = error("services:\n  web: {image: 'x:v42'}\n  side: {image: y}\n");
+        assert!(missing.contains("no service app") && missing.contains("web, side"), "{missing}");
+        assert!(missing.contains("compose_service"), "{missing}");
+        assert!(error("services: {}").contains("none at all"));
+        assert!(error("services:\n  app:\n    image: 'x/app:'\n").contains("${DEPLOY_TAG:?}"));
+        assert!(error("services:\n  app:\n    image: x/app:latest\n").contains("whatever the tag is"));
+        assert!(error("services:\n  app:\n    build: .\n").contains("has no image"));
+        assert!(error("a: [").contains("not YAML"));
+    }
+}
