@@ -1,9 +1,14 @@
 //! One file for each subcommand: they read the configuration, call what does the work, and print for a person.
 
+mod cancel;
 mod freeze;
 mod handle;
+mod locks;
 mod publish;
+mod start;
+mod status;
 mod unlock;
+mod watch;
 
 use std::env;
 
@@ -44,6 +49,12 @@ pub fn run(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Handle(args) => handle::run(cli, args),
         Command::Publish(args) => publish::run(&configuration(cli)?, args),
+        Command::Start(args) => start::start(&configuration(cli)?, args),
+        Command::Rollback(args) => start::rollback(&configuration(cli)?, args),
+        Command::Promote(args) => start::promote(&configuration(cli)?, args),
+        Command::Cancel(args) => cancel::run(&configuration(cli)?, args),
+        Command::Status(args) => status::run(&configuration(cli)?, args),
+        Command::Locks(args) => locks::run(&configuration(cli)?, args),
         Command::Freeze(args) => freeze::freeze(&configuration(cli)?, args),
         Command::Unfreeze(args) => freeze::unfreeze(&configuration(cli)?, args),
         Command::Unlock(args) => unlock::run(&configuration(cli)?, args),

@@ -1,9 +1,19 @@
 //! What a person sees: errors, colour, tables. Colour only on a terminal, and not where `NO_COLOR` is set
 //! (<https://no-color.org>).
 
+mod deploys;
+mod live;
+mod style;
+
 use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
+};
+
+pub use self::{
+    deploys::{age, boxes, counts, headline, outcome, paint_of},
+    live::Live,
+    style::{Cell, Paint, Style},
 };
 
 /// One line that names the thing and the next act, then its causes, indented.

@@ -15,7 +15,7 @@ fn an_image_goes_through_the_registry_and_tells_its_tag() {
     let engine = Engine::shared();
     let registry = Registry::start(&scope);
     let image = format!("{}/app:v1", registry.host());
-    Images::new(&engine, &scope).push(&image, Behaviour::Good);
+    Images::new(&engine, &scope).push(&engine, &image, Behaviour::Good);
 
     let (port, name) = (free_port(), format!("{}-box", scope.name()));
     let publish = format!("127.0.0.1:{port}:8080");
@@ -44,7 +44,7 @@ fn bad_images_are_bad_in_their_own_ways() {
     let images = Images::new(&engine, &scope);
     let start = |tag: &str, behaviour: Behaviour| {
         let image = format!("{}/app:{tag}", registry.host());
-        images.push(&image, behaviour);
+        images.push(&engine, &image, behaviour);
         let name = format!("{}-{tag}", scope.name());
         engine.docker(&["run", "--detach", "--name", &name, &image]);
         name
@@ -119,7 +119,7 @@ fn a_private_engine_restarts_without_the_machines_noticing() {
     let mut engine = Engine::private(&scope);
     let registry = Registry::start(&scope);
     let image = format!("{}/app:v1", registry.host());
-    Images::new(&engine, &scope).push(&image, Behaviour::Good);
+    Images::new(&engine, &scope).push(&engine, &image, Behaviour::Good);
     let publish = format!("127.0.0.7:{}:8080", free_port());
     let site = Http::new(&format!("http://{}", publish.strip_suffix(":8080").unwrap()));
     engine.docker(&["run", "--detach", "--restart", "always", "--publish", &publish, &image]);

@@ -122,7 +122,7 @@ fn a_handler_that_writes_to_its_output_dies_with_the_agent() {
     });
     let alive = |name: &str| {
         let pid = lines.iter().find_map(|line| line.strip_suffix(name)).unwrap().trim().to_owned();
-        scope.processes().iter().any(|(running, _)| running.to_string() == pid)
+        scope.processes().iter().any(|running| running.pid.to_string() == pid)
     };
     assert!(alive("writer") && alive("silent"));
 

@@ -70,17 +70,16 @@ HEALTHCHECK --interval=1s --timeout=2s --retries=3 CMD wget -q -O /dev/null http
 CMD ["/bin/start"]
 "#;
 
-/// Builds images on an engine.
+/// Builds images. The scope marks each of them, so that they can be removed.
 #[derive(Debug)]
-pub struct Images<'a> {
-    engine: &'a Engine,
+pub struct Images {
     scope: String,
     base: String,
 }
 
-impl<'a> Images<'a> {
-    /// Builds what all images share, if the engine has it not yet. `scope` marks every image, so that they can be removed.
-    pub fn new(engine: &'a Engine, scope: &'a super::Scope) -> Self {
+impl Images {
+    /// Builds on an engine what all images share, if it has it not yet.
+    pub fn new(engine: &Engine, scope: &super::Scope) -> Self {
         let base = "deployctl-test-base".to_owned();
         let dir = scope.subdir("image");
         fs::copy(tools::program("busybox"), dir.join("busybox")).unwrap();
@@ -91,12 +90,12 @@ impl<'a> Images<'a> {
         }
         let mut build = engine.command(&["build", "--quiet", "--tag", &base, dir.to_str().unwrap()]);
         run(build.env("DOCKER_BUILDKIT", "0")).ok();
-        Self { engine, scope: scope.name().to_owned(), base }
+        Self { scope: scope.name().to_owned(), base }
     }
 
     /// Builds `image` (`host:port/role:tag`) and pushes it. The engine forgets it, so that boxes have to pull it.
     #[track_caller]
-    pub fn push(&self, image: &str, behaviour: Behaviour) {
+    pub fn push(&self, engine: &Engine, image: &str, behaviour: Behaviour) {
         let (_, tag) = image.rsplit_once(':').expect("an image with a tag");
         let dockerfile = format!(
             "FROM {}\nLABEL scope={} image={image}\nENV TAG={tag} BEHAVIOUR={}\n",
@@ -104,9 +103,9 @@ impl<'a> Images<'a> {
             self.scope,
             behaviour.word()
         );
-        let mut build = self.engine.command(&["build", "--quiet", "--tag", image, "-"]);
+        let mut build = engine.command(&["build", "--quiet", "--tag", image, "-"]);
         run_with_input(build.env("DOCKER_BUILDKIT", "0"), dockerfile.as_bytes()).ok();
-        self.engine.docker(&["push", "--quiet", image]);
-        self.engine.docker(&["rmi", image]);
+        engine.docker(&["push", "--quiet", image]);
+        engine.docker(&["rmi", image]);
     }
 }

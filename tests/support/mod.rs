@@ -1,7 +1,7 @@
 //! Real parts for tests: each on a free port, in a folder of its own, and ended when it is dropped.
 //!
 //! The main path meets no fakes: a test here runs real Serf agents, a real Redis, a registry, a Docker engine, the AWS
-//! CLI and moto.
+//! CLI and moto. [`Fleet`] puts them together; the rest serves it and may be used alone.
 
 // Every test binary compiles this module and uses its own part of it; here a panic is how things fail.
 #![allow(dead_code, unused_imports, unused_macros)]
@@ -9,6 +9,7 @@
 
 mod command;
 mod docker;
+mod fleet;
 mod http;
 mod images;
 mod moto;
@@ -24,6 +25,7 @@ mod wait;
 pub use self::{
     command::{Output, run, run_with_input},
     docker::Engine,
+    fleet::{Box, Deploy, Fleet, FleetBuilder},
     http::Http,
     images::{Behaviour, Images},
     moto::{LoadBalancer, Moto, Sampler, TargetGroup},
@@ -31,7 +33,7 @@ pub use self::{
     process::Process,
     redis::Redis,
     registry::Registry,
-    scope::Scope,
+    scope::{Running, Scope},
     serf::{SerfAgent, SerfBuilder},
     tools::{program, tools_dir},
     wait::{wait_for, wait_until},

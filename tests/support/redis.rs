@@ -1,20 +1,20 @@
 //! A real Redis.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{free_port, process::Process, scope::Scope, wait::wait_until};
 
 /// A Redis server that writes everything down before it answers, as the documentation asks for.
 #[derive(Debug)]
-pub struct Redis<'a> {
-    scope: &'a Scope,
+pub struct Redis {
+    scope: Scope,
     port: u16,
     server: Option<Process>,
 }
 
-impl<'a> Redis<'a> {
-    pub fn start(scope: &'a Scope) -> Self {
-        let mut redis = Self { scope, port: free_port(), server: None };
+impl Redis {
+    pub fn start(scope: &Scope) -> Self {
+        let mut redis = Self { scope: scope.clone(), port: free_port(), server: None };
         redis.resume();
         redis
     }
@@ -53,6 +53,12 @@ impl<'a> Redis<'a> {
         let mut keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query(&mut self.connection()).unwrap();
         keys.sort();
         keys
+    }
+
+    /// A whole hash; empty when it is not there.
+    #[track_caller]
+    pub fn hash(&self, key: &str) -> BTreeMap<String, String> {
+        redis::cmd("HGETALL").arg(key).query(&mut self.connection()).unwrap()
     }
 
     /// How many commands the server has processed so far, by all clients. What a script does inside counts too.

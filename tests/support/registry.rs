@@ -6,15 +6,15 @@ use super::{free_port, process::Process, scope::Scope};
 
 /// A registry without authentication on loopback, which Docker trusts without TLS.
 #[derive(Debug)]
-pub struct Registry<'a> {
-    scope: &'a Scope,
+pub struct Registry {
+    scope: Scope,
     port: u16,
     server: Option<Process>,
 }
 
-impl<'a> Registry<'a> {
-    pub fn start(scope: &'a Scope) -> Self {
-        let mut registry = Self { scope, port: free_port(), server: None };
+impl Registry {
+    pub fn start(scope: &Scope) -> Self {
+        let mut registry = Self { scope: scope.clone(), port: free_port(), server: None };
         registry.resume();
         registry
     }

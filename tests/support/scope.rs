@@ -4,7 +4,10 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,10 +22,15 @@ use super::{
 /// Marks every process of a scope, so that workers that detached themselves can be found.
 const MARK: &str = "DEPLOYCTL_TEST_SCOPE";
 
-/// A test's own folder and name. Dropped, it ends every process that was started within it and is left (detached
+/// A test's own folder and name, shared by its parts. When the last of them is dropped, it ends every process that was started within it and is left (detached
 /// workers, too), removes its containers, and then the folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scope {
+    own: Arc<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
     name: String,
     dir: PathBuf,
 }
@@ -36,28 +44,28 @@ impl Scope {
         let name = format!("t{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = base.join(&name);
         fs::create_dir(&dir).unwrap();
-        Self { name, dir }
+        Self { own: Arc::new(Own { name, dir }) }
     }
 
     /// Unique among everything that runs now; fit for names of containers and compose projects.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.own.name
     }
 
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.own.dir
     }
 
     /// A folder within, made now.
     pub fn subdir(&self, name: &str) -> PathBuf {
-        let dir = self.dir.join(name);
+        let dir = self.own.dir.join(name);
         fs::create_dir_all(&dir).unwrap();
         dir
     }
 
     /// Writes a file within and gives its path.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
-        let file = self.dir.join(name);
+        let file = self.own.dir.join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, text).unwrap();
         file
@@ -80,26 +88,26 @@ impl Scope {
             }
         }
         command
-            .current_dir(&self.dir)
+            .current_dir(self.dir())
             .env("PATH", path())
             .env("DOCKER_CONFIG", tools_dir().join("docker"))
-            .env(MARK, &self.dir);
+            .env(MARK, self.dir());
         command
     }
 
     /// Starts a server in this scope; its output goes to `NAME.log`.
     pub fn start(&self, name: &str, command: &mut Command) -> Process {
-        Process::start(name, command, &self.dir.join(format!("{name}.log")))
+        Process::start(name, command, &self.own.dir.join(format!("{name}.log")))
     }
 
     /// The processes that were started in this scope, and theirs, as far as they live: pid and command line. The
     /// direct children that are [`Process`]es are among them.
-    pub fn processes(&self) -> Vec<(u32, String)> {
-        processes(&self.dir)
+    pub fn processes(&self) -> Vec<Running> {
+        processes(self.dir())
     }
 }
 
-impl Drop for Scope {
+impl Drop for Own {
     fn drop(&mut self) {
         clean_up(&self.dir);
     }
@@ -124,8 +132,8 @@ fn clean_up(dir: &Path) {
         if left.is_empty() || Instant::now() > deadline {
             break;
         }
-        for pid in left.iter().filter_map(|(pid, _)| Pid::from_raw(i32::try_from(*pid).ok()?)) {
-            let _ = kill_process(pid, Signal::KILL);
+        for running in left {
+            running.signal(Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -134,16 +142,39 @@ fn clean_up(dir: &Path) {
     let _ = fs::remove_dir_all(dir);
 }
 
-fn processes(dir: &Path) -> Vec<(u32, String)> {
+/// A process of a scope.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub pid: u32,
+    /// Its command line.
+    pub line: String,
+    environment: Vec<u8>,
+}
+
+impl Running {
+    /// Whether it was started with this variable, `NAME=value`.
+    pub fn has(&self, variable: &str) -> bool {
+        self.environment.split(|byte| *byte == 0).any(|own| own == variable.as_bytes())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        // One that has gone meanwhile is fine.
+        let _ = i32::try_from(self.pid).ok().and_then(Pid::from_raw).map(|pid| kill_process(pid, signal));
+    }
+}
+
+fn processes(dir: &Path) -> Vec<Running> {
     let mark = format!("{MARK}={}", dir.display());
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
         // A zombie's environment is empty, so that those do not count.
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned()));
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned();
+        let running = Running { pid, line, environment };
+        if running.has(&mark) {
+            found.push(running);
         }
     }
     found

@@ -15,8 +15,8 @@ use super::{
 
 /// What an agent is started with; it can be started again.
 #[derive(Debug)]
-pub struct SerfBuilder<'a> {
-    scope: &'a Scope,
+pub struct SerfBuilder {
+    scope: Scope,
     name: String,
     address: String,
     port: u16,
@@ -28,10 +28,10 @@ pub struct SerfBuilder<'a> {
     config: Map<String, Value>,
 }
 
-impl<'a> SerfBuilder<'a> {
-    fn new(scope: &'a Scope, name: &str) -> Self {
+impl SerfBuilder {
+    fn new(scope: &Scope, name: &str) -> Self {
         Self {
-            scope,
+            scope: scope.clone(),
             name: name.to_owned(),
             address: "127.0.0.1".to_owned(),
             port: free_port(),
@@ -85,9 +85,13 @@ impl<'a> SerfBuilder<'a> {
         self
     }
 
+    pub fn rpc_address(&self) -> String {
+        format!("127.0.0.1:{}", self.rpc_port)
+    }
+
     /// Starts the agent and waits until it answers.
     #[track_caller]
-    pub fn start(self) -> SerfAgent<'a> {
+    pub fn start(self) -> SerfAgent {
         let mut agent = SerfAgent { spec: self, process: None };
         agent.resume();
         agent
@@ -96,13 +100,13 @@ impl<'a> SerfBuilder<'a> {
 
 /// An agent. Dropped, it is killed.
 #[derive(Debug)]
-pub struct SerfAgent<'a> {
-    spec: SerfBuilder<'a>,
+pub struct SerfAgent {
+    spec: SerfBuilder,
     process: Option<Process>,
 }
 
-impl<'a> SerfAgent<'a> {
-    pub fn builder(scope: &'a Scope, name: &str) -> SerfBuilder<'a> {
+impl SerfAgent {
+    pub fn builder(scope: &Scope, name: &str) -> SerfBuilder {
         SerfBuilder::new(scope, name)
     }
 
@@ -111,7 +115,7 @@ impl<'a> SerfAgent<'a> {
     }
 
     pub fn rpc_address(&self) -> String {
-        format!("127.0.0.1:{}", self.spec.rpc_port)
+        self.spec.rpc_address()
     }
 
     fn gossip_address(&self) -> String {

@@ -1,0 +1,95 @@
+//! `deployctl locks`: who holds which lock, and which boxes are out of service.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::{
+    api::Locks,
+    cli::{Filter, LocksArgs},
+    config::{Config, duration},
+    exit::Exit,
+    names::Place,
+    releases::{Result as Answer, Service},
+    screen::{Cell, Paint, Style, age},
+};
+
+/// Runs the command.
+pub fn run(config: &Config, args: &LocksArgs) -> Result<Exit> {
+    let service = super::service(config)?;
+    let mut found = Vec::new();
+    for place in places(&service, &args.filter)? {
+        found.push((service.locks(&place)?, place));
+    }
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        let places: Vec<_> = found
+            .iter()
+            .map(|(locks, place)| json!({"role": place.role, "environment": place.environment, "locks": locks.locks, "out": locks.out}))
+            .collect();
+        writeln!(stdout, "{}", json!({ "places": places }))?;
+        return Ok(Exit::Done);
+    }
+    found.retain(|(locks, _)| *locks != Locks::default());
+    if found.is_empty() {
+        writeln!(stdout, "no lock is held, and no box is out")?;
+    }
+    for (locks, place) in &found {
+        for line in lines(Style::for_stdout(), place, locks, Timestamp::now()) {
+            writeln!(stdout, "{line}")?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The places that a filter means: the one it names, else those where something was deployed or runs.
+pub fn places(service: &Service, filter: &Filter) -> Answer<BTreeSet<Place>> {
+    if let (Some(role), Some(environment)) = (&filter.role, &filter.environment) {
+        return Ok([Place { environment: environment.clone(), role: role.clone() }].into());
+    }
+    let deploys = service.deploys(filter.role.as_ref(), filter.environment.as_ref(), 200)?.into_iter();
+    let running = service.running(filter.role.as_ref(), filter.environment.as_ref())?.into_iter();
+    Ok(deploys
+        .map(|deploy| Place { environment: deploy.environment, role: deploy.role })
+        .chain(running.map(|row| Place { environment: row.environment, role: row.role }))
+        .collect())
+}
+
+/// The locks of one place, and the boxes that are out there.
+pub fn lines(style: Style, place: &Place, locks: &Locks, now: Timestamp) -> Vec<String> {
+    let mut lines = vec![style.paint(Paint::Bold, &place.to_string())];
+    if !locks.locks.is_empty() {
+        let mut table = vec![Cell::headings(&["  LOCK", "BOX", "HELD FOR", "RENEWED", "EXPIRES IN", "DEPLOY"])];
+        table.extend(locks.locks.iter().map(|lock| {
+            vec![
+                Cell::plain(&format!("  {}", lock.suffix)),
+                Cell::plain(&lock.name),
+                Cell::plain(&age(now, &lock.since)),
+                Cell::plain(&format!("{} ago", age(now, &lock.renewed))),
+                Cell::plain(&duration::display(Duration::from_millis(lock.expires_in_ms))),
+                Cell::plain(&lock.deploy),
+            ]
+        }));
+        lines.extend(style.table(&table));
+    }
+    if !locks.out.is_empty() {
+        let mut table = vec![Cell::headings(&["  OUT", "FOR", "RENEWED", "BY", "REASON"])];
+        table.extend(locks.out.iter().map(|out| {
+            vec![
+                Cell::plain(&format!("  {}", out.name)),
+                Cell::plain(&age(now, &out.since)),
+                Cell::plain(&format!("{} ago", age(now, &out.renewed))),
+                Cell::plain(&out.deploy),
+                Cell::plain(out.reason.as_deref().unwrap_or_default()),
+            ]
+        }));
+        lines.extend(style.table(&table));
+    }
+    lines
+}

@@ -1,0 +1,79 @@
+//! `deployctl start`, `rollback` and `promote`: what begins a deploy.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+
+use super::watch;
+use crate::{
+    api::{Deploy, NewDeploy, State},
+    cli::{Promote, Rollback, Start},
+    config::Config,
+    exit::Exit,
+    names::Place,
+    releases::{Error, Service},
+    screen,
+};
+
+/// Starts a deploy.
+pub fn start(config: &Config, args: &Start) -> Result<Exit> {
+    let place = super::place(config, &args.place)?;
+    let service = super::service(config)?;
+    let deploy = service.start(&NewDeploy {
+        role: place.role.clone(),
+        environment: place.environment.clone(),
+        tag: args.tag.clone(),
+        supersede: args.supersede,
+        queue: args.queue,
+        recreate: args.recreate,
+        force: args.force,
+        dry_run: args.dry_run,
+    });
+    if args.dry_run {
+        let deploy = deploy?;
+        writeln!(io::stdout(), "would start {place}: {}", screen::headline(&deploy))?;
+        return Ok(Exit::Done);
+    }
+    follow(&service, &place, deploy, args.wait)
+}
+
+/// Deploys the last complete other tag.
+pub fn rollback(config: &Config, args: &Rollback) -> Result<Exit> {
+    let place = super::place(config, &args.place)?;
+    let service = super::service(config)?;
+    let deploy = service.rollback(&place, args.tag.as_ref());
+    follow(&service, &place, deploy, args.wait)
+}
+
+/// Starts in the next environment what one runs.
+pub fn promote(config: &Config, args: &Promote) -> Result<Exit> {
+    let service = super::service(config)?;
+    let source = Place { environment: args.from.clone(), role: args.role.clone() };
+    let deploy = service.promote(&source);
+    let place = match &deploy {
+        Ok(deploy) => Place { environment: deploy.environment.clone(), role: deploy.role.clone() },
+        Err(_) => source,
+    };
+    follow(&service, &place, deploy, args.wait)
+}
+
+/// Says what began, and watches it where that was asked for.
+fn follow(service: &Service, place: &Place, deploy: Result<Deploy, Error>, wait: bool) -> Result<Exit> {
+    let deploy = match deploy {
+        Ok(deploy) => deploy,
+        // Who waits for an outcome gets the one that a broken release has.
+        Err(error) if wait && error.kind() == Some("broken") => return Err(Exit::Broken.because(error)),
+        Err(error) => return Err(error.into()),
+    };
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{}", screen::headline(&deploy))?;
+    if deploy.state == State::Queued {
+        writeln!(stdout, "queued: it starts when what rolls for {place} has ended")?;
+    }
+    if wait {
+        return watch::to_its_end(service, deploy);
+    }
+    let (role, environment) = (&place.role, &place.environment);
+    writeln!(stdout, "`deployctl status -r {role} -e {environment} --watch` shows it")?;
+    Ok(Exit::Done)
+}

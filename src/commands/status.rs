@@ -1,0 +1,203 @@
+//! `deployctl status`: first what runs where, then what is rolling and how the last deploys ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{
+    locks,
+    watch::{self, Interrupt},
+};
+use crate::{
+    api::{AuditEntry, Deploy, Freeze, Locks, Running, State},
+    cli::{Filter, Status},
+    config::Config,
+    exit::Exit,
+    names::Place,
+    releases::{Result as Answer, Service},
+    screen::{self, Cell, Live, Paint, Style, age},
+};
+
+/// How many past deploys are looked at.
+const PAST: u32 = 100;
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs the command.
+pub fn run(config: &Config, args: &Status) -> Result<Exit> {
+    let service = super::service(config)?;
+    if args.history {
+        print(&history(Style::for_stdout(), &service.audit(PAST)?, &args.filter))?;
+    } else if args.json {
+        let seen = Seen::look(&service, &args.filter)?;
+        print(&[json!({"deploys": seen.deploys, "running": seen.running}).to_string()])?;
+    } else if args.watch {
+        return watch(&service, &args.filter);
+    } else {
+        let seen = Seen::look(&service, &args.filter)?;
+        let mut lines = seen.lines(Style::for_stdout(), Timestamp::now(), usize::MAX);
+        for deploy in seen.newest().filter(|deploy| deploy.state == State::Broken) {
+            lines.extend(watch::evidence(&service, deploy)?.into_iter().map(|line| format!("  {line}")));
+        }
+        print(&lines)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn print(lines: &[String]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))
+}
+
+fn watch(service: &Service, filter: &Filter) -> Result<Exit> {
+    let interrupt = Interrupt::listen()?;
+    let style = Style::for_stdout();
+    let mut live = screen::is_terminal().then(Live::default);
+    let mut before = Vec::new();
+    loop {
+        let lines = match Seen::look(service, filter) {
+            Ok(seen) => seen.lines(style, Timestamp::now(), Live::size().0 / 2),
+            Err(error) if error.may_pass() => vec![style.paint(Paint::Yellow, &error.to_string())],
+            Err(error) => return Err(error.into()),
+        };
+        match &mut live {
+            Some(live) => live.draw(&lines)?,
+            // Where nothing can be drawn again, only what is new is worth a line.
+            None if lines != before => print(&lines)?,
+            None => {}
+        }
+        before = lines;
+        if !interrupt.sleep(LOOK) {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+/// What the service says at one moment.
+struct Seen {
+    running: Vec<Running>,
+    /// Newest first; those of the newest of each place, and those that go on, with their boxes.
+    deploys: Vec<Deploy>,
+    locks: BTreeMap<Place, Locks>,
+    freezes: Vec<Freeze>,
+}
+
+impl Seen {
+    fn look(service: &Service, filter: &Filter) -> Answer<Self> {
+        let (role, environment) = (filter.role.as_ref(), filter.environment.as_ref());
+        let running = service.running(role, environment)?;
+        let mut deploys = service.deploys(role, environment, PAST)?;
+        let mut places = BTreeSet::new();
+        for deploy in &mut deploys {
+            if places.insert(place_of(deploy)) || !deploy.state.is_ended() {
+                *deploy = service.deploy(&deploy.id)?;
+            }
+        }
+        let locks = places.into_iter().map(|place| service.locks(&place).map(|locks| (place, locks)));
+        let locks = locks.collect::<Answer<_>>()?;
+        let mut freezes = service.freezes()?;
+        freezes.retain(|freeze| {
+            environment.is_none_or(|environment| freeze.environment == *environment)
+                && role.is_none_or(|role| freeze.role.as_ref().is_none_or(|frozen| frozen == role))
+        });
+        Ok(Self { running, deploys, locks, freezes })
+    }
+
+    /// The newest deploy of each place, by place.
+    fn newest(&self) -> impl Iterator<Item = &Deploy> {
+        let mut newest = BTreeMap::new();
+        for deploy in &self.deploys {
+            newest.entry(place_of(deploy)).or_insert(deploy);
+        }
+        newest.into_values()
+    }
+
+    fn lines(&self, style: Style, now: Timestamp, most_boxes: usize) -> Vec<String> {
+        let mut lines = what_runs(style, &self.running);
+        for freeze in &self.freezes {
+            let what = freeze.role.as_ref().map(|role| format!("{role} in ")).unwrap_or_default();
+            let reason = freeze.reason.as_deref().unwrap_or("no reason given");
+            let since = age(now, &freeze.at);
+            let text = format!("{what}{} is frozen since {since} by {}: {reason}", freeze.environment, freeze.by);
+            lines.push(style.paint(Paint::Yellow, &text));
+        }
+        for (place, locks) in &self.locks {
+            let at_place = || self.deploys.iter().filter(|deploy| place_of(deploy) == *place);
+            let shown: Vec<&Deploy> = match at_place().filter(|deploy| !deploy.state.is_ended()).collect::<Vec<_>>() {
+                going_on if going_on.is_empty() => at_place().take(1).collect(),
+                going_on => going_on,
+            };
+            lines.push(String::new());
+            for deploy in shown {
+                lines.extend(self::deploy(style, deploy, locks, now, most_boxes));
+            }
+            if !locks.locks.is_empty() || !locks.out.is_empty() {
+                lines.extend(locks::lines(style, place, locks, now).into_iter().skip(1));
+            }
+        }
+        lines
+    }
+}
+
+fn place_of(deploy: &Deploy) -> Place {
+    Place { environment: deploy.environment.clone(), role: deploy.role.clone() }
+}
+
+/// Role × environment × tag × number of boxes.
+fn what_runs(style: Style, running: &[Running]) -> Vec<String> {
+    let mut boxes = BTreeMap::<_, u32>::new();
+    for row in running {
+        *boxes.entry((&row.role, &row.environment, &row.tag)).or_default() += 1;
+    }
+    if boxes.is_empty() {
+        return vec!["no box has said what it runs yet".to_owned()];
+    }
+    let mut table = vec![Cell::headings(&["ROLE", "ENVIRONMENT", "TAG", "BOXES"])];
+    table.extend(boxes.into_iter().map(|((role, environment, tag), boxes)| {
+        vec![Cell::plain(role), Cell::plain(environment), Cell::new(Paint::Bold, tag), Cell::plain(&boxes)]
+    }));
+    style.table(&table)
+}
+
+/// One deploy: its line, and the boxes of one that goes on or did not end well.
+fn deploy(style: Style, deploy: &Deploy, locks: &Locks, now: Timestamp, most_boxes: usize) -> Vec<String> {
+    let when = deploy.ended_at.as_deref().map(|at| format!(", {} ago", age(now, at))).unwrap_or_default();
+    let mut lines = vec![screen::outcome(style, deploy, now)];
+    lines.push(style.paint(Paint::Dim, &format!("  {} {} by {}{when}", deploy.kind, deploy.id, deploy.by)));
+    if deploy.state != State::Deployed && !deploy.boxes.is_empty() {
+        lines
+            .extend(screen::boxes(style, deploy, &locks.locks, now, most_boxes).iter().map(|line| format!("  {line}")));
+    }
+    lines
+}
+
+/// Who did what, newest first.
+fn history(style: Style, entries: &[AuditEntry], filter: &Filter) -> Vec<String> {
+    let shown = entries.iter().filter(|entry| {
+        filter.role.as_ref().is_none_or(|role| entry.role.as_ref() == Some(role))
+            && filter.environment.as_ref().is_none_or(|environment| entry.environment.as_ref() == Some(environment))
+    });
+    let mut table = vec![Cell::headings(&["AT", "BY", "ACTION", "ROLE", "ENVIRONMENT", "TAG", ""])];
+    table.extend(shown.map(|entry| {
+        let text = |value: Option<&str>| Cell::plain(value.unwrap_or_default());
+        vec![
+            Cell::new(
+                Paint::Dim,
+                &entry.at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " "),
+            ),
+            Cell::plain(&entry.by),
+            Cell::new(Paint::Bold, &entry.action),
+            text(entry.role.as_ref().map(AsRef::as_ref)),
+            text(entry.environment.as_ref().map(AsRef::as_ref)),
+            text(entry.tag.as_ref().map(AsRef::as_ref)),
+            text(entry.detail.as_deref()),
+        ]
+    }));
+    style.table(&table)
+}

@@ -1,0 +1,256 @@
+//! Watching a deploy to its end: a table that is drawn again in place on a terminal, a line for each change elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::{
+    api::{Deploy, LockRow, Phase, State},
+    exit::Exit,
+    names::{BoxName, Place},
+    releases::{Error, Service},
+    screen::{self, Live, Paint, Style},
+};
+
+/// How long the service may be away while somebody watches: a restart, a new host.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether somebody pressed Ctrl-C; the second time ends the program at once.
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens from now on.
+    pub fn listen() -> Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                Exit::Interrupted.code().into(),
+                Arc::clone(&flag),
+            )
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .context("cannot listen to Ctrl-C")?;
+        }
+        Ok(Self(flag))
+    }
+
+    /// Sleeps; false as soon as it was pressed.
+    pub fn sleep(&self, duration: Duration) -> bool {
+        let end = Instant::now() + duration;
+        while !self.0.load(Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            thread::sleep(left.min(Duration::from_millis(50)));
+        }
+        false
+    }
+}
+
+/// Watches `deploy` to its end, and answers its outcome.
+pub fn to_its_end(service: &Service, deploy: Deploy) -> Result<Exit> {
+    let interrupt = Interrupt::listen()?;
+    let place = Place { environment: deploy.environment.clone(), role: deploy.role.clone() };
+    let mut view = View::new();
+    let mut deploy = deploy;
+    let mut away_since = None;
+    while !deploy.state.is_ended() {
+        if !interrupt.sleep(LOOK) {
+            view.close()?;
+            say_that_it_goes_on(&place)?;
+            return Ok(Exit::Interrupted);
+        }
+        match service.deploy(&deploy.id).and_then(|deploy| Ok((deploy, service.locks(&place)?.locks))) {
+            Ok((seen, locks)) => {
+                away_since = None;
+                deploy = seen;
+                view.show(&deploy, &locks)?;
+            }
+            Err(error) if error.may_pass() => {
+                let since = *away_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > PATIENCE {
+                    view.close()?;
+                    say_that_it_goes_on(&place)?;
+                    return Err(error.into());
+                }
+                view.remark(&error)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    view.close()?;
+    tell_the_end(service, &deploy)
+}
+
+fn say_that_it_goes_on(place: &Place) -> io::Result<()> {
+    let (role, environment) = (&place.role, &place.environment);
+    writeln!(
+        io::stdout(),
+        "the deploy goes on without being watched: see `deployctl status -r {role} -e {environment}`,"
+    )?;
+    writeln!(io::stdout(), "stop it with `deployctl cancel -r {role} -e {environment}`")
+}
+
+/// What is shown while a deploy rolls.
+struct View {
+    style: Style,
+    live: Option<Live>,
+    phases: BTreeMap<BoxName, Phase>,
+    state: Option<State>,
+    lines: Vec<String>,
+    remarked: bool,
+}
+
+impl View {
+    fn new() -> Self {
+        Self {
+            style: Style::for_stdout(),
+            live: screen::is_terminal().then(Live::default),
+            phases: BTreeMap::new(),
+            state: None,
+            lines: Vec::new(),
+            remarked: false,
+        }
+    }
+
+    fn show(&mut self, deploy: &Deploy, locks: &[LockRow]) -> io::Result<()> {
+        self.remarked = false;
+        let now = Timestamp::now();
+        if let Some(live) = &mut self.live {
+            self.lines = vec![screen::outcome(self.style, deploy, now)];
+            let most = Live::size().0.saturating_sub(6);
+            self.lines.extend(screen::boxes(self.style, deploy, locks, now, most));
+            return live.draw(&self.lines);
+        }
+        let mut lines = changes(&self.phases, deploy);
+        if self.state.replace(deploy.state) != Some(deploy.state) && !deploy.state.is_ended() {
+            lines.insert(0, screen::outcome(self.style, deploy, now));
+        }
+        self.phases = deploy.boxes.iter().map(|row| (row.name.clone(), row.phase)).collect();
+        let mut stdout = io::stdout().lock();
+        lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))
+    }
+
+    /// Says, once, why there is nothing new.
+    fn remark(&mut self, error: &Error) -> io::Result<()> {
+        let text = format!("{error}; asking again");
+        if let Some(live) = &mut self.live {
+            let mut lines = self.lines.clone();
+            lines.push(self.style.paint(Paint::Yellow, &text));
+            live.draw(&lines)?;
+        } else if !self.remarked {
+            writeln!(io::stdout(), "{text}")?;
+        }
+        self.remarked = true;
+        Ok(())
+    }
+
+    /// Leaves the last table where it stands.
+    fn close(&mut self) -> io::Result<()> {
+        match &mut self.live {
+            Some(live) => live.draw(&self.lines),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One line for each box whose phase is not the one before: `04:30:01 box-1 waiting → draining`.
+fn changes(before: &BTreeMap<BoxName, Phase>, deploy: &Deploy) -> Vec<String> {
+    let mut changed: Vec<_> = deploy.boxes.iter().filter(|row| before.get(&row.name) != Some(&row.phase)).collect();
+    changed.sort_by(|a, b| a.since.cmp(&b.since));
+    changed
+        .iter()
+        .map(|row| {
+            let from = before.get(&row.name).map(|phase| format!("{phase} → ")).unwrap_or_default();
+            let clock = row.since.split(['T', '.', 'Z']).nth(1).unwrap_or(&row.since);
+            let detail = row.detail.as_deref().filter(|detail| !detail.is_empty());
+            let detail = detail.map(|detail| format!(" ({})", screen::printable(detail).replace('\n', " ")));
+            format!("{clock} {} {from}{}{}", row.name, row.phase, detail.unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Prints how `deploy` ended, with the evidence where its release is broken, and answers the exit code that says so.
+fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
+    let now = Timestamp::now();
+    let mut lines = vec![screen::outcome(Style::for_stdout(), deploy, now)];
+    if deploy.state != State::Deployed {
+        lines.push(format!("boxes: {}", screen::counts(&deploy.boxes)));
+        let bad =
+            deploy.boxes.iter().filter(|row| matches!(row.phase, Phase::Failed | Phase::Lost | Phase::RolledBack));
+        lines.extend(bad.map(|row| {
+            let detail = screen::printable(row.detail.as_deref().unwrap_or_default()).replace('\n', " ");
+            format!("  {} {}: {detail}", row.name, row.phase)
+        }));
+    }
+    if deploy.state == State::Broken {
+        lines.extend(evidence(service, deploy)?);
+        let newest = service.deploys(Some(&deploy.role), Some(&deploy.environment), 1)?;
+        if let Some(next) = newest.iter().find(|next| next.id != deploy.id && !next.state.is_ended()) {
+            lines.push(format!("now rolling: {} ({}), by {}", next.tag, next.kind, next.by));
+        }
+    }
+    let mut stdout = io::stdout().lock();
+    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
+    Ok(match deploy.state {
+        State::Deployed => Exit::Done,
+        State::Broken => Exit::Broken,
+        State::Cancelled => Exit::Cancelled,
+        State::Failed | State::Queued | State::Rolling => Exit::Failed,
+    })
+}
+
+/// What a broken release left behind: the reason, and its container's last words, indented.
+pub fn evidence(service: &Service, deploy: &Deploy) -> Result<Vec<String>> {
+    let Some(release) = service.release(&deploy.role, &deploy.tag)? else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    if let Some(reason) = release.reason.filter(|reason| deploy.reason.as_ref() != Some(reason)) {
+        lines.push(screen::printable(&reason));
+    }
+    if let Some(logs) = release.logs.filter(|logs| !logs.trim().is_empty()) {
+        lines.push("the evidence:".to_owned());
+        lines.extend(screen::printable(&logs).lines().map(|line| format!("  {line}")));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_changes_are_told_in_their_order() {
+        let deploy: Deploy = serde_json::from_value(json!({
+            "id": "x", "role": "app", "environment": "staging", "tag": "v2", "kind": "deploy", "state": "rolling",
+            "size": 3, "locks": 1, "remaining": 3, "by": "ci", "started_at": "2026-01-01T00:00:00Z", "boxes": [
+                {"box": "a", "phase": "failed", "since": "2026-01-01T00:00:09.123Z", "detail": "no space\nleft"},
+                {"box": "b", "phase": "waiting", "since": "2026-01-01T00:00:01Z"},
+                {"box": "c", "phase": "draining", "since": "2026-01-01T00:00:05Z"},
+            ],
+        }))
+        .unwrap();
+        let before =
+            [("a", Phase::Starting), ("b", Phase::Waiting)].map(|(name, phase)| (name.parse().unwrap(), phase));
+        assert_eq!(
+            changes(&before.into(), &deploy),
+            ["00:00:05 c draining", "00:00:09 a starting → failed (no space left)"]
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! Deploys and their boxes as a person reads them. Pure: the time comes in as a value.
+
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{Cell, Paint, Style, printable};
+use crate::{
+    api::{BoxRow, Deploy, LockRow, Phase, State},
+    config::duration,
+};
+
+/// What is to happen, in one line: `v41 → v42, 60 boxes, 20 at a time`.
+#[must_use]
+pub fn headline(deploy: &Deploy) -> String {
+    let tags = match &deploy.last_good {
+        Some(last) if *last == deploy.tag => format!("{last} again"),
+        Some(last) => format!("{last} → {}", deploy.tag),
+        None => format!("{}, the first here", deploy.tag),
+    };
+    format!("{tags}, {}, {} at a time", count(deploy.size), deploy.locks)
+}
+
+/// `1 box`, `2 boxes`.
+fn count(boxes: u32) -> String {
+    if boxes == 1 { "1 box".to_owned() } else { format!("{boxes} boxes") }
+}
+
+/// How long ago an RFC 3339 time was, for people; the text itself when it is none.
+#[must_use]
+pub fn age(now: Timestamp, at: &str) -> String {
+    at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| duration::display(between(at, now)))
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or(0))
+}
+
+/// How a phase looks.
+#[must_use]
+pub fn paint_of(phase: Phase) -> Paint {
+    match phase {
+        Phase::Done => Paint::Green,
+        Phase::Failed | Phase::Lost => Paint::Red,
+        Phase::RolledBack | Phase::Cancelled | Phase::Gone => Paint::Yellow,
+        Phase::Expected | Phase::Waiting => Paint::Dim,
+        _ => Paint::Blue,
+    }
+}
+
+/// The boxes of a deploy by phase: `2 draining, 3 waiting, 1 done`.
+#[must_use]
+pub fn counts<'a>(rows: impl IntoIterator<Item = &'a BoxRow>) -> String {
+    let mut phases = BTreeMap::<Phase, u32>::new();
+    for row in rows {
+        *phases.entry(row.phase).or_default() += 1;
+    }
+    let words: Vec<String> = phases.iter().map(|(phase, boxes)| format!("{boxes} {phase}")).collect();
+    words.join(", ")
+}
+
+/// The boxes of a deploy as a table of at most `most` rows; where there are more, those that matter most.
+#[must_use]
+pub fn boxes(style: Style, deploy: &Deploy, locks: &[LockRow], now: Timestamp, most: usize) -> Vec<String> {
+    let mut rows: Vec<&BoxRow> = deploy.boxes.iter().collect();
+    let hidden = if rows.len() > most {
+        rows.sort_by_key(|row| Reverse(interest(row.phase)));
+        rows.split_off(most.saturating_sub(1))
+    } else {
+        Vec::new()
+    };
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut table = vec![Cell::headings(&["BOX", "PHASE", "LOCK", "TAG", "FOR", ""])];
+    table.extend(rows.iter().map(|row| {
+        let lock = locks.iter().find(|lock| lock.name == row.name);
+        vec![
+            Cell::plain(&row.name),
+            Cell::new(paint_of(row.phase), &row.phase),
+            Cell::plain(&lock.map_or_else(String::new, |lock| lock.suffix.to_string())),
+            Cell::plain(row.tag.as_ref().map_or("", |tag| tag.as_str())),
+            Cell::new(Paint::Dim, &age(now, &row.since)),
+            Cell::plain(row.detail.as_deref().unwrap_or_default()),
+        ]
+    }));
+    let mut lines = style.table(&table);
+    if !hidden.is_empty() {
+        lines.push(style.paint(Paint::Dim, &format!("and {} more: {}", hidden.len(), counts(hidden))));
+    }
+    lines
+}
+
+/// How much a person wants to see a box in this phase.
+fn interest(phase: Phase) -> u8 {
+    match phase {
+        Phase::Failed | Phase::Lost => 4,
+        phase if phase.is_working() => 3,
+        Phase::RolledBack | Phase::Gone | Phase::Cancelled => 2,
+        Phase::Pulling => 1,
+        _ => 0,
+    }
+}
+
+/// Where a deploy stands, or how it ended, in one line.
+#[must_use]
+pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> String {
+    let place = format!("{} in {}", deploy.role, deploy.environment);
+    let tag = &deploy.tag;
+    let took = deploy.ended_at.as_deref().map_or_else(String::new, |ended| {
+        match (deploy.started_at.parse::<Timestamp>(), ended.parse::<Timestamp>()) {
+            (Ok(started), Ok(ended)) => format!(" after {}", duration::display(between(started, ended))),
+            _ => String::new(),
+        }
+    });
+    let reason = deploy
+        .reason
+        .as_deref()
+        .map(|reason| format!(": {}", printable(reason).replace('\n', " ")))
+        .unwrap_or_default();
+    match deploy.state {
+        State::Queued => format!("{place}: {tag} is queued{reason}"),
+        State::Rolling => {
+            let done = deploy.boxes.iter().filter(|row| row.phase == Phase::Done).count();
+            let progress = if deploy.boxes.is_empty() {
+                format!("{} to go", deploy.remaining)
+            } else {
+                format!("{done} done, {} to go", deploy.remaining)
+            };
+            let state = style.paint(Paint::Blue, "rolling");
+            format!("{place}: {} {state} for {}: {progress}{reason}", headline(deploy), age(now, &deploy.started_at))
+        }
+        State::Deployed => {
+            let state = style.paint(Paint::Green, "deployed");
+            format!("{place}: {tag} is {state} on {}{took}{reason}", count(deploy.size))
+        }
+        State::Broken => format!("{place}: {tag} is {}{took}{reason}", style.paint(Paint::Red, "broken")),
+        State::Cancelled => {
+            format!("{place}: the deploy of {tag} was {}{took}{reason}", style.paint(Paint::Yellow, "cancelled"))
+        }
+        State::Failed => format!("{place}: the deploy of {tag} {}{took}{reason}", style.paint(Paint::Red, "failed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deploy(mut patch: serde_json::Value) -> Deploy {
+        let mut value = json!({
+            "id": "app.staging.1", "role": "app", "environment": "staging", "tag": "v42", "kind": "deploy",
+            "state": "rolling", "size": 60, "locks": 20, "remaining": 60, "by": "ci", "last_good": "v41",
+            "started_at": "2026-01-01T00:00:00Z",
+        });
+        value.as_object_mut().unwrap().append(patch.as_object_mut().unwrap());
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn row(name: &str, phase: &str) -> serde_json::Value {
+        json!({"box": name, "phase": phase, "since": "2026-01-01T00:00:00Z"})
+    }
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:01:05Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_headline_says_from_what_to_what_and_how_fast() {
+        assert_eq!(headline(&deploy(json!({}))), "v41 → v42, 60 boxes, 20 at a time");
+        assert_eq!(
+            headline(&deploy(json!({"last_good": null, "size": 1, "locks": 1}))),
+            "v42, the first here, 1 box, 1 at a time"
+        );
+        assert_eq!(headline(&deploy(json!({"last_good": "v42"}))), "v42 again, 60 boxes, 20 at a time");
+    }
+
+    #[test]
+    fn a_few_boxes_are_shown_by_name() {
+        let deploy = deploy(json!({"boxes": [row("b", "waiting"), row("a", "draining")]}));
+        let lines = boxes(Style::plain(), &deploy, &[], now(), 10);
+        assert_eq!(
+            lines,
+            ["BOX  PHASE     LOCK  TAG  FOR", "a    draining             1m 5s", "b    waiting              1m 5s"]
+        );
+    }
+
+    #[test]
+    fn of_many_boxes_those_that_matter_are_shown() {
+        let deploy =
+            deploy(json!({"boxes": [row("a", "waiting"), row("b", "done"), row("c", "failed"), row("d", "starting")]}));
+        let lines = boxes(Style::plain(), &deploy, &[], now(), 3);
+        assert!(lines[1].starts_with("c    failed") && lines[2].starts_with("d    starting"), "{lines:?}");
+        assert_eq!(lines[3], "and 2 more: 1 waiting, 1 done");
+    }
+
+    #[test]
+    fn an_outcome_names_place_tag_and_reason() {
+        let shown = |patch| outcome(Style::plain(), &deploy(patch), now());
+        assert_eq!(
+            shown(json!({"remaining": 12})),
+            "app in staging: v41 → v42, 60 boxes, 20 at a time rolling for 1m 5s: 12 to go"
+        );
+        assert_eq!(
+            shown(json!({"state": "broken", "reason": "exit code 1", "ended_at": "2026-01-01T00:02:03Z"})),
+            "app in staging: v42 is broken after 2m 3s: exit code 1"
+        );
+        assert_eq!(shown(json!({"state": "deployed", "size": 2})), "app in staging: v42 is deployed on 2 boxes");
+    }
+}
