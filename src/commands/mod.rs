@@ -1,6 +1,7 @@
 //! One file for each subcommand: they read the configuration, call what does the work, and print for a person.
 
 mod cancel;
+mod doctor;
 mod freeze;
 mod handle;
 mod locks;
@@ -55,6 +56,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Cancel(args) => cancel::run(&configuration(cli)?, args),
         Command::Status(args) => status::run(&configuration(cli)?, args),
         Command::Locks(args) => locks::run(&configuration(cli)?, args),
+        Command::Doctor => doctor::run(cli),
         Command::Freeze(args) => freeze::freeze(&configuration(cli)?, args),
         Command::Unfreeze(args) => freeze::unfreeze(&configuration(cli)?, args),
         Command::Unlock(args) => unlock::run(&configuration(cli)?, args),

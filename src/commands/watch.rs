@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -19,6 +18,7 @@ use crate::{
     api::{Deploy, LockRow, Phase, State},
     exit::Exit,
     names::{BoxName, Place},
+    pause::pause,
     releases::{Error, Service},
     screen::{self, Live, Paint, Style},
 };
@@ -50,15 +50,7 @@ impl Interrupt {
 
     /// Sleeps; false as soon as it was pressed.
     pub fn sleep(&self, duration: Duration) -> bool {
-        let end = Instant::now() + duration;
-        while !self.0.load(Ordering::Relaxed) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            thread::sleep(left.min(Duration::from_millis(50)));
-        }
-        false
+        pause(duration, &|| self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -1,11 +1,14 @@
 //! Why a call failed, what it means to a person and to a script, and when asking again helps.
 
 use std::{
-    fmt, thread,
+    fmt,
     time::{Duration, Instant},
 };
 
-use crate::exit::Exit;
+use crate::{
+    exit::Exit,
+    pause::{jittered, pause},
+};
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,37 +102,18 @@ pub fn retrying<T>(
     mut call: impl FnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let deadline = Instant::now() + patience;
-    let mut pause = Duration::from_millis(200);
+    let mut wait = Duration::from_millis(200);
     loop {
         let error = match call() {
             Err(error) if error.may_pass() => error,
             answer => return answer,
         };
-        if Instant::now() + pause > deadline || !sleep(jittered(pause), interrupted) {
+        if Instant::now() + wait > deadline || !pause(jittered(wait), interrupted) {
             return Err(error);
         }
         log::warn!("{error}; asking again");
-        pause = (pause * 2).min(Duration::from_secs(5));
+        wait = (wait * 2).min(Duration::from_secs(5));
     }
-}
-
-/// Sleeps in steps of at most 100 ms; false as soon as `interrupted` answers true.
-fn sleep(duration: Duration, interrupted: &dyn Fn() -> bool) -> bool {
-    let end = Instant::now() + duration;
-    while !interrupted() {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
-        }
-        thread::sleep(left.min(Duration::from_millis(100)));
-    }
-    false
-}
-
-/// 75 to 125 % of `pause`, so that boxes that lost the service together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let random = getrandom::u32().map_or(0.5, |n| f64::from(n) / f64::from(u32::MAX));
-    pause.mul_f64(0.75 + random / 2.0)
 }
 
 #[cfg(test)]
