@@ -19,7 +19,7 @@ use crate::{
     event::{Event, LONGEST},
     exit::Exit,
     names::Place,
-    wake,
+    wake, worker,
 };
 
 /// Runs the command.
@@ -42,7 +42,7 @@ fn wake(cli: &Cli, args: &Handle, place: &Place) -> Result<Exit> {
     }
     wake::leave_mark(&config.state_dir, &place.role)?;
     if args.foreground {
-        return Err(anyhow!("this build of deployctl does not know --foreground yet"));
+        return worker::woken(&config, &place.role);
     }
     wake::start_worker(&config, cli.config.as_deref(), &place.role)?;
     Ok(Exit::Done)

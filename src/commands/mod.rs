@@ -5,11 +5,15 @@ mod doctor;
 mod freeze;
 mod handle;
 mod locks;
+mod out;
 mod publish;
+mod run;
 mod start;
 mod status;
+mod sync;
 mod unlock;
 mod watch;
+mod worker;
 
 use std::env;
 
@@ -60,7 +64,12 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Freeze(args) => freeze::freeze(&configuration(cli)?, args),
         Command::Unfreeze(args) => freeze::unfreeze(&configuration(cli)?, args),
         Command::Unlock(args) => unlock::run(&configuration(cli)?, args),
-        _ => {
+        Command::Run(args) => run::run(&configuration(cli)?, args),
+        Command::Sync => sync::run(&configuration(cli)?),
+        Command::Out(args) => out::take_out(&configuration(cli)?, args),
+        Command::In(args) => out::bring_in(&configuration(cli)?, args),
+        Command::Worker(args) => worker::run(cli, args),
+        Command::Service => {
             configuration(cli)?;
             Err(anyhow!("this build of deployctl does not know this command yet"))
         }

@@ -1,0 +1,20 @@
+//! `deployctl out` and `in`: take this box out of service by hand, and bring it back.
+
+use anyhow::Result;
+
+use crate::{
+    cli::{In, Out},
+    config::Config,
+    exit::Exit,
+    worker,
+};
+
+/// Takes the box out.
+pub fn take_out(config: &Config, args: &Out) -> Result<Exit> {
+    worker::take_out(config, &args.role, &args.reason)
+}
+
+/// Brings it back.
+pub fn bring_in(config: &Config, args: &In) -> Result<Exit> {
+    worker::bring_in(config, &args.role, args.reason.as_deref().unwrap_or("brought back by hand"))
+}

@@ -1,0 +1,10 @@
+//! `deployctl run`: deploy on this box now, under the same locks as every deploy.
+
+use anyhow::Result;
+
+use crate::{cli::Run, config::Config, exit::Exit, worker};
+
+/// Runs the command.
+pub fn run(config: &Config, args: &Run) -> Result<Exit> {
+    worker::run(config, &args.role, args.environment.as_ref(), args.tag.clone())
+}

@@ -1,0 +1,10 @@
+//! `deployctl sync`: bring every role of this box to what it should run, at boot and by timer.
+
+use anyhow::Result;
+
+use crate::{config::Config, exit::Exit, worker};
+
+/// Runs the command.
+pub fn run(config: &Config) -> Result<Exit> {
+    worker::sync(config)
+}

@@ -1,0 +1,325 @@
+//! What a worker has to do on its box, decided from what the service says and what the box looks like. Pure.
+
+use crate::{
+    api::{Current, Kind, Phase, State},
+    exit::Exit,
+    locks::SCHEMA,
+    names::{BoxName, Tag},
+};
+
+/// One release to be brought to this box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
+pub struct Order {
+    /// The deploy; `hand.BOX` where the box works without one.
+    pub id: String,
+    /// Which tag.
+    pub tag: Tag,
+    /// Why.
+    pub kind: Kind,
+    /// The box takes part in the deploy `id`; else it works by hand, under the same locks.
+    pub joins: bool,
+    /// It needs a lock: every box that may be serving does.
+    pub locked: bool,
+    /// The container is to be made anew even if it runs the release.
+    pub recreate: bool,
+    /// It is allowed to call the release broken.
+    pub may_blame: bool,
+    /// A person insists: a box that had failed in this deploy tries again.
+    pub retry: bool,
+}
+
+/// Why the worker was called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// An event, a boot or a timer: bring the box to what it should run.
+    Heal,
+    /// A person on the box, perhaps with a tag.
+    Run(Option<Tag>),
+}
+
+/// What the box looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// Who it is.
+    pub name: BoxName,
+    /// It stands in `out`, or its journal says that it was interrupted.
+    pub out: bool,
+    /// Why a person keeps it out, if one does.
+    pub kept_out: Option<String>,
+    /// The tag that last worked here, and when it was brought by hand.
+    pub good: Option<(Tag, Option<i64>)>,
+    /// It has never served: no container, no good tag, not in a load balancer.
+    pub is_new: bool,
+    /// The tag that last worked here runs and is healthy and in service.
+    pub serves: bool,
+    /// When the last complete deploy ended, in milliseconds.
+    pub complete_at: Option<i64>,
+}
+
+/// What follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Bring this release here.
+    Do(Order),
+    /// Nothing to do, and why.
+    Nothing(String),
+    /// Not allowed, why, and how the command ends.
+    Refuse(Exit, String),
+}
+
+impl Order {
+    fn by_hand(look: &Look, tag: Tag, kind: Kind, locked: bool) -> Decision {
+        Decision::Do(Self {
+            id: format!("hand.{}", look.name),
+            tag,
+            kind,
+            joins: false,
+            locked,
+            recreate: false,
+            may_blame: false,
+            retry: false,
+        })
+    }
+}
+
+/// Decides what a worker does that was called with `wish`. `current` is the service's answer, `schema` that of the deploy
+/// in Redis.
+#[must_use]
+pub fn decide(wish: &Wish, current: Option<&Current>, schema: u32, look: &Look) -> Decision {
+    if let Some(reason) = &look.kept_out {
+        let text = format!("kept out by hand ({reason}): `deployctl in` brings it back");
+        return match wish {
+            Wish::Run(_) => Decision::Refuse(Exit::Blocked, text),
+            Wish::Heal => Decision::Nothing(text),
+        };
+    }
+    let rolling = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling);
+    if let Some(deploy) = rolling {
+        if schema > SCHEMA {
+            let text = format!("the deploy {} needs a newer deployctl: install it on this box first", deploy.id);
+            return Decision::Refuse(Exit::Failed, text);
+        }
+        if let Wish::Run(Some(tag)) = wish
+            && *tag != deploy.tag
+        {
+            let text = format!("{} is rolling: cancel it first, or run without a tag to join it", deploy.tag);
+            return Decision::Refuse(Exit::Blocked, text);
+        }
+        let row = deploy.boxes.iter().find(|row| row.name == look.name).map(|row| row.phase);
+        let over = matches!(row, Some(Phase::Done | Phase::Failed | Phase::RolledBack | Phase::Cancelled));
+        let proven = deploy.boxes.iter().any(|row| row.phase == Phase::Done && row.name != look.name);
+        let last_good = deploy.last_good.clone();
+        if *wish == Wish::Heal && over {
+            return match (look.out, last_good) {
+                (true, Some(tag)) if row != Some(Phase::Done) => Order::by_hand(look, tag, Kind::Sync, true),
+                _ => Decision::Nothing(format!("its part in {} is over", deploy.id)),
+            };
+        }
+        if look.is_new
+            && !proven
+            && *wish == Wish::Heal
+            && let Some(tag) = last_good
+        {
+            return Order::by_hand(look, tag, Kind::Sync, false);
+        }
+        return Decision::Do(Order {
+            id: deploy.id.clone(),
+            tag: deploy.tag.clone(),
+            kind: deploy.kind,
+            joins: true,
+            locked: !(look.is_new && proven),
+            recreate: deploy.recreate,
+            may_blame: deploy.last_good.as_ref() != Some(&deploy.tag),
+            retry: matches!(wish, Wish::Run(_)),
+        });
+    }
+
+    match (wish, current) {
+        (Wish::Run(Some(tag)), _) => Order::by_hand(look, tag.clone(), Kind::Manual, true),
+        (Wish::Run(None), Some(current)) => Order::by_hand(look, current.deploy.tag.clone(), Kind::Manual, true),
+        (Wish::Run(None), None) => Decision::Refuse(
+            Exit::Failed,
+            "nothing was ever completely deployed here: name a tag with --tag".to_owned(),
+        ),
+        (Wish::Heal, current) => heal(current, look),
+    }
+}
+
+/// Without a deploy that rolls: an interrupted box is restored, a new one filled, a stray one brought along; one that
+/// serves is left alone after a deploy that did not end well, for a person may want it so.
+fn heal(current: Option<&Current>, look: &Look) -> Decision {
+    let Some(current) = current else {
+        return match &look.good {
+            Some((tag, _)) if look.out => Order::by_hand(look, tag.clone(), Kind::Sync, true),
+            _ => Decision::Nothing("nothing was ever completely deployed here".to_owned()),
+        };
+    };
+    let tag = current.deploy.tag.clone();
+    if look.out {
+        return Order::by_hand(look, tag, Kind::Sync, true);
+    }
+    if look.is_new {
+        return Order::by_hand(look, tag, Kind::Sync, false);
+    }
+    let (runs, by_hand_at) = match &look.good {
+        Some((good, at)) => (Some(good), *at),
+        None => (None, None),
+    };
+    if look.serves {
+        if runs == Some(&tag) {
+            return Decision::Nothing(format!("runs {tag} already"));
+        }
+        if current.latest != State::Deployed {
+            let text = format!("in service, and the last deploy ended {}: left alone", current.latest);
+            return Decision::Nothing(text);
+        }
+        if by_hand_at > look.complete_at {
+            return Decision::Nothing("a person ran another tag here since the last deploy: left alone".to_owned());
+        }
+    }
+    // One that does not serve is mended on its own tag while people find out what the last deploy's end means.
+    match runs {
+        Some(good) if current.latest != State::Deployed => Order::by_hand(look, good.clone(), Kind::Sync, true),
+        _ => Order::by_hand(look, tag, Kind::Sync, true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{BoxRow, Deploy};
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    fn look() -> Look {
+        Look {
+            name: "box-1".parse().unwrap(),
+            out: false,
+            kept_out: None,
+            good: Some((tag("v1"), None)),
+            is_new: false,
+            serves: true,
+            complete_at: Some(1000),
+        }
+    }
+
+    fn current(state: State, tag_name: &str, latest: State) -> Current {
+        let deploy = Deploy {
+            id: "app.staging.x".to_owned(),
+            role: "app".parse().unwrap(),
+            environment: "staging".parse().unwrap(),
+            tag: tag(tag_name),
+            kind: Kind::Deploy,
+            state,
+            size: 6,
+            locks: 2,
+            remaining: 6,
+            by: "ci".to_owned(),
+            reason: None,
+            started_at: String::new(),
+            ended_at: None,
+            max_parallel: crate::parallel::MaxParallel::default(),
+            recreate: false,
+            force: false,
+            last_good: Some(tag("v1")),
+            source: None,
+            boxes: Vec::new(),
+        };
+        Current { deploy, latest }
+    }
+
+    fn with_row(mut current: Current, name: &str, phase: Phase) -> Current {
+        let row = BoxRow { name: name.parse().unwrap(), phase, tag: None, since: String::new(), detail: None };
+        current.deploy.boxes.push(row);
+        current
+    }
+
+    fn order(decision: Decision) -> Order {
+        match decision {
+            Decision::Do(order) => order,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_rolling_deploy_is_joined_under_a_lock() {
+        let rolling = current(State::Rolling, "v2", State::Rolling);
+        let order = order(decide(&Wish::Heal, Some(&rolling), SCHEMA, &look()));
+        assert!(order.joins && order.locked && order.may_blame && !order.retry);
+        assert_eq!(order.tag, tag("v2"));
+    }
+
+    #[test]
+    fn a_rollback_to_the_last_good_tag_blames_nobody() {
+        let rolling = current(State::Rolling, "v1", State::Rolling);
+        assert!(!order(decide(&Wish::Heal, Some(&rolling), SCHEMA, &look())).may_blame);
+    }
+
+    #[test]
+    fn a_finished_part_is_not_done_again_unless_a_person_insists() {
+        let rolling = with_row(current(State::Rolling, "v2", State::Rolling), "box-1", Phase::Failed);
+        assert!(matches!(decide(&Wish::Heal, Some(&rolling), SCHEMA, &look()), Decision::Nothing(_)));
+        assert!(order(decide(&Wish::Run(None), Some(&rolling), SCHEMA, &look())).retry);
+        let out = Look { out: true, ..look() };
+        let restored = order(decide(&Wish::Heal, Some(&rolling), SCHEMA, &out));
+        assert!(!restored.joins && restored.tag == tag("v1"));
+    }
+
+    #[test]
+    fn another_tag_by_hand_waits_for_the_deploy_that_rolls() {
+        let rolling = current(State::Rolling, "v2", State::Rolling);
+        let refused = decide(&Wish::Run(Some(tag("v3"))), Some(&rolling), SCHEMA, &look());
+        assert!(matches!(refused, Decision::Refuse(Exit::Blocked, _)));
+        assert!(order(decide(&Wish::Run(Some(tag("v2"))), Some(&rolling), SCHEMA, &look())).joins);
+    }
+
+    #[test]
+    fn a_box_too_old_for_the_deploy_stops() {
+        let rolling = current(State::Rolling, "v2", State::Rolling);
+        assert!(matches!(decide(&Wish::Heal, Some(&rolling), SCHEMA + 1, &look()), Decision::Refuse(Exit::Failed, _)));
+    }
+
+    #[test]
+    fn a_new_box_takes_what_is_proven_without_a_lock() {
+        let new = Look { is_new: true, good: None, serves: false, ..look() };
+        let unproven = current(State::Rolling, "v2", State::Rolling);
+        let first = order(decide(&Wish::Heal, Some(&unproven), SCHEMA, &new));
+        assert!(!first.joins && !first.locked && first.tag == tag("v1"));
+        let proven = with_row(unproven, "box-2", Phase::Done);
+        let first = order(decide(&Wish::Heal, Some(&proven), SCHEMA, &new));
+        assert!(first.joins && !first.locked && first.tag == tag("v2"));
+        let complete = current(State::Deployed, "v2", State::Deployed);
+        let first = order(decide(&Wish::Heal, Some(&complete), SCHEMA, &new));
+        assert!(!first.joins && !first.locked && first.tag == tag("v2"));
+    }
+
+    #[test]
+    fn healing_does_not_fight_people() {
+        let after_cancel = current(State::Deployed, "v2", State::Cancelled);
+        assert!(matches!(decide(&Wish::Heal, Some(&after_cancel), SCHEMA, &look()), Decision::Nothing(_)));
+        let complete = current(State::Deployed, "v2", State::Deployed);
+        assert_eq!(order(decide(&Wish::Heal, Some(&complete), SCHEMA, &look())).tag, tag("v2"));
+        let by_hand = Look { good: Some((tag("v9"), Some(2000))), ..look() };
+        assert!(matches!(decide(&Wish::Heal, Some(&complete), SCHEMA, &by_hand), Decision::Nothing(_)));
+        let kept = Look { kept_out: Some("disk".to_owned()), ..look() };
+        assert!(matches!(decide(&Wish::Heal, Some(&complete), SCHEMA, &kept), Decision::Nothing(_)));
+    }
+
+    #[test]
+    fn an_interrupted_box_is_restored() {
+        let out = Look { out: true, serves: false, ..look() };
+        let after_cancel = current(State::Deployed, "v1", State::Cancelled);
+        assert_eq!(order(decide(&Wish::Heal, Some(&after_cancel), SCHEMA, &out)).tag, tag("v1"));
+        assert_eq!(order(decide(&Wish::Heal, None, SCHEMA, &out)).tag, tag("v1"));
+    }
+
+    #[test]
+    fn a_box_that_does_not_serve_is_mended_on_its_own_tag_after_a_bad_end() {
+        let down = Look { serves: false, ..look() };
+        let after_failure = current(State::Deployed, "v2", State::Failed);
+        assert_eq!(order(decide(&Wish::Heal, Some(&after_failure), SCHEMA, &down)).tag, tag("v1"));
+    }
+}

@@ -1,0 +1,266 @@
+//! What follows a setback: an untouched box gives its lock back; one that is out goes back to what it ran before, and
+//! only then says whether the release is to blame.
+//!
+//! Blame needs proof: the previous tag works on this same box. Nobody takes a lock while the proof is sought (`hold`).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Error, Result, anyhow};
+use log::{error, info, warn};
+
+use super::{
+    order::Order,
+    retry::Patience,
+    setback::{Outcome, Setback, describe},
+    site::Site,
+};
+use crate::{
+    api::{Phase, State},
+    compose::{HealthFailure, Rendered, UpFailure},
+    load_balancer::Waiting,
+};
+
+/// How long the service may be away before a broken release is cancelled in Redis alone.
+const REPORT: Duration = Duration::from_secs(20);
+
+/// The previous tag's fate on this box.
+enum Back {
+    /// It runs, healthy.
+    Restored,
+    /// There is none.
+    NonePrevious,
+    /// It does not work either.
+    Failed(Error),
+}
+
+impl Site<'_> {
+    /// Ends the box's part after `setback`.
+    pub(crate) fn recover(&mut self, order: &Order, setback: Setback) -> Outcome {
+        // A step that was interrupted fails in its own words; what interrupted it is the reason.
+        let setback = match (setback, self.check_stop()) {
+            (Setback::Box(_) | Setback::Release(_), Err(heard)) => heard,
+            (setback, _) => setback,
+        };
+        let result =
+            if self.is_out() { self.recover_out(order, setback) } else { self.recover_untouched(order, setback) };
+        result.unwrap_or_else(Outcome::Failed)
+    }
+
+    /// The box never left: it serves what it served.
+    fn recover_untouched(&mut self, order: &Order, setback: Setback) -> Result<Outcome> {
+        let (phase, detail, outcome) = match setback {
+            Setback::UnknownTag(reason) | Setback::Release(reason) => {
+                if order.may_blame {
+                    self.blame(order, &reason, "");
+                }
+                (Phase::Failed, reason.clone(), Outcome::Broken(reason))
+            }
+            Setback::Box(error) => (Phase::Failed, format!("{error:#}"), Outcome::Failed(error)),
+            Setback::Cancelled(cancel) if cancel.broken => {
+                (Phase::Cancelled, describe(&cancel), Outcome::Broken(describe(&cancel)))
+            }
+            Setback::Cancelled(cancel) => (Phase::Cancelled, describe(&cancel), Outcome::Cancelled(describe(&cancel))),
+            Setback::Superseded => return Ok(Outcome::Again),
+            Setback::Ended => return self.after_the_end(order),
+            Setback::NoLock(what) => (Phase::Failed, format!("no lock: {what}"), Outcome::NoLock(what)),
+            Setback::Rolling => return Ok(Outcome::Rolling),
+            Setback::Shutdown => {
+                let text = "its worker was told to stop; the next event, run or sync goes on".to_owned();
+                (Phase::Expected, text.clone(), Outcome::Cancelled(text))
+            }
+        };
+        let in_service = self.journal.state().work.is_none();
+        self.report(order, phase, Some(detail), in_service)?;
+        Ok(outcome)
+    }
+
+    /// The deploy ended, or was never this box's: what came of it?
+    fn after_the_end(&mut self, order: &Order) -> Result<Outcome> {
+        self.give_back(order)?;
+        let id = order.id.clone();
+        let doc = self.ride_out(self.config.command_timeout, |site| site.locks.doc(&id))?;
+        let reason = doc.as_ref().and_then(|doc| doc.reason.clone()).unwrap_or_default();
+        Ok(match doc.map(|doc| doc.state()) {
+            Some(State::Broken) => Outcome::Broken(format!("the release is broken: {reason}")),
+            Some(State::Cancelled) => Outcome::Cancelled(format!("the deploy was cancelled: {reason}")),
+            Some(State::Failed) => Outcome::Failed(anyhow!("the deploy failed: {reason}")),
+            Some(State::Rolling) => Outcome::Nothing("its part in the deploy is over".to_owned()),
+            _ => Outcome::Nothing("the deploy is over".to_owned()),
+        })
+    }
+
+    /// The box is out: back to the previous tag, in service, and only then free the lock.
+    fn recover_out(&mut self, order: &Order, setback: Setback) -> Result<Outcome> {
+        let started = self.journal.state().work.as_ref().is_some_and(|work| work.started);
+        match setback {
+            // The newer deploy takes a box that is out first, under the lock it has.
+            Setback::Superseded => Ok(Outcome::Again),
+            Setback::Release(reason) | Setback::UnknownTag(reason) => self.recover_from_release(order, reason),
+            Setback::Cancelled(cancel) => {
+                info!("{}: {}; going back", self.place, describe(&cancel));
+                let back = self.go_back(started);
+                let text = describe(&cancel);
+                self.settle(order, back, Phase::RolledBack, &text)?;
+                Ok(if cancel.broken { Outcome::Broken(text) } else { Outcome::Cancelled(text) })
+            }
+            Setback::Shutdown => {
+                info!("{}: told to stop, and stop_grace is over; going back", self.place);
+                let back = self.go_back(started);
+                let text = "its worker was told to stop; the next event, run or sync goes on".to_owned();
+                self.settle(order, back, Phase::Expected, &text)?;
+                Ok(Outcome::Cancelled(text))
+            }
+            Setback::Box(error) => {
+                warn!("{}: {error:#}; going back", self.place);
+                let back = self.go_back(started);
+                self.settle(order, back, Phase::Failed, &format!("{error:#}"))?;
+                Ok(Outcome::Failed(error))
+            }
+            Setback::Ended | Setback::NoLock(_) | Setback::Rolling => {
+                let back = self.go_back(started);
+                self.settle(order, back, Phase::Failed, "the deploy ended under it")?;
+                Ok(Outcome::Failed(anyhow!("the deploy ended while this box was out of service")))
+            }
+        }
+    }
+
+    /// The new container is at fault, or so it looks: the proof is that the previous tag works here.
+    fn recover_from_release(&mut self, order: &Order, reason: String) -> Result<Outcome> {
+        warn!("{}: {reason}", self.place);
+        let evidence = self.evidence();
+        let health = &self.role.health;
+        let hold = self.config.command_timeout.min(Duration::from_secs(120)) + 2 * (health.timeout + health.stable_for);
+        let blames = order.may_blame && self.engine_stood() && !self.shutdown.requested();
+        if blames {
+            let (name, id) = (self.name.clone(), order.id.clone());
+            if let Err(error) = self.ride_out(REPORT, |site| site.locks.hold(&name, &id, hold)) {
+                warn!("{error:#}; other boxes may go on meanwhile");
+            }
+        }
+        let back = self.go_back(true);
+        let proven = blames
+            && self.engine_stood()
+            && !self.shutdown.requested()
+            && matches!(back, Back::Restored | Back::NonePrevious);
+        if proven {
+            self.blame(order, &reason, &evidence);
+        } else {
+            warn!("{}: the release is not blamed: {}", self.place, why_not(order, &back));
+        }
+        let phase = if proven && matches!(back, Back::Restored) { Phase::RolledBack } else { Phase::Failed };
+        self.settle(order, back, phase, &reason)?;
+        Ok(if proven { Outcome::Broken(reason) } else { Outcome::Failed(anyhow!(reason)) })
+    }
+
+    /// What can be told of the container, before it is replaced.
+    fn evidence(&self) -> String {
+        match self.rendered().and_then(|rendered| self.project.evidence(rendered, &|| false)) {
+            Ok(evidence) => evidence.to_string(),
+            Err(error) => format!("no evidence: {error:#}"),
+        }
+    }
+
+    /// Whether the Docker engine was there all the time: one that restarted stops containers through no fault of theirs.
+    fn engine_stood(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| !engine.was_interrupted())
+    }
+
+    /// Brings the previous tag back, healthy. Where no container was touched there is nothing to do.
+    fn go_back(&mut self, started: bool) -> Back {
+        let Some(good) = self.journal.state().good.clone() else {
+            return if started { Back::NonePrevious } else { Back::Restored };
+        };
+        if !started {
+            return Back::Restored;
+        }
+        let health = &self.role.health;
+        let within = self.config.command_timeout + health.timeout + health.stable_for;
+        self.enter(Phase::Starting, within + Duration::from_secs(30));
+        info!("{}: going back to {}", self.place, good.tag);
+        // The engine may be restarting: that is worth waiting for, a container that does not work is not.
+        let mut patience = Patience::new(self.config.command_timeout.min(Duration::from_secs(120)));
+        loop {
+            match self.start_again(&good.rendered) {
+                Ok(()) => return Back::Restored,
+                Err((error, true)) => match patience.wait(error, &|| false) {
+                    Ok(()) => {}
+                    Err(error) => return Back::Failed(error),
+                },
+                Err((error, false)) => return Back::Failed(error),
+            }
+        }
+    }
+
+    /// The error, and whether it may pass.
+    fn start_again(&self, rendered: &Rendered) -> Result<(), (Error, bool)> {
+        let never = || false;
+        let before = self.project.up(rendered, false, &never).map_err(|failure| match failure {
+            UpFailure::Release(reason) => (anyhow!(reason), false),
+            UpFailure::Box(error) => (error, true),
+        })?;
+        self.project.wait_healthy(rendered, &self.role.health, &before, &never).map_err(|failure| match failure {
+            HealthFailure::Unhealthy(reason) => (anyhow!(reason), false),
+            HealthFailure::Engine(error) => (error, true),
+        })
+    }
+
+    /// Returns to service on the previous tag and frees the lock; a box that cannot stays out, loudly, and counts.
+    fn settle(&mut self, order: &Order, back: Back, phase: Phase, why: &str) -> Result<()> {
+        let returned = match back {
+            Back::Restored => self.return_to_service(),
+            Back::NonePrevious => Err(anyhow!("there is no previous tag to go back to")),
+            Back::Failed(error) => Err(error.context("the previous tag does not work here either")),
+        };
+        match returned {
+            Ok(()) => {
+                self.journal.update(|state| state.work = None)?;
+                self.report(order, phase, Some(why.to_owned()), true)
+            }
+            Err(error) => {
+                error!("{}: THIS BOX STAYS OUT OF SERVICE: {error:#}; mend it, then `deployctl run`", self.place);
+                let detail = format!("{why}; stays out of service: {error:#}");
+                self.report(order, Phase::Failed, Some(detail), false)
+            }
+        }
+    }
+
+    /// Not interrupted by anything but its deadline: nothing is wanted more than a box in service.
+    fn return_to_service(&mut self) -> Result<()> {
+        let within = self.config.command_timeout;
+        self.enter(Phase::Registering, within + Duration::from_secs(30));
+        let never = || false;
+        let silent = |_: &str| {};
+        let waiting = Waiting { locks: self.locks_total, interrupted: &never, progress: &silent };
+        self.balancers()?.register(Instant::now() + within, &waiting)
+    }
+
+    /// Tells the service that the release is broken; if it does not answer, stops the other boxes through Redis.
+    fn blame(&mut self, order: &Order, reason: &str, evidence: &str) {
+        error!("{}: {} is broken: {reason}", self.place, order.tag);
+        let mut patience = Patience::new(REPORT);
+        let told = loop {
+            match self.service.report_broken(&order.id, &self.name, reason, evidence) {
+                Err(error) if error.may_pass() => {
+                    if let Err(error) = patience.wait(error.into(), &|| false) {
+                        break Err(error);
+                    }
+                }
+                other => break other.map_err(Into::into),
+            }
+        };
+        let Err(error) = told else { return };
+        warn!("{error:#}; cancelling in Redis instead");
+        let (name, id) = (self.name.to_string(), order.id.clone());
+        if let Err(error) = self.ride_out(REPORT, |site| site.locks.cancel(Some(&id), &name, reason, true)) {
+            error!("{error:#}: the other boxes do not know that the release is broken");
+        }
+    }
+}
+
+fn why_not(order: &Order, back: &Back) -> String {
+    match back {
+        Back::Failed(error) => format!("the previous tag does not work here either ({error:#})"),
+        _ if !order.may_blame => "it is not a deploy of a release that was never complete here".to_owned(),
+        _ => "the Docker engine restarted, or the box is shutting down".to_owned(),
+    }
+}

@@ -1,0 +1,264 @@
+//! A box and one of its roles, with everything that a worker acts on.
+
+use std::{env, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use log::warn;
+
+use super::{
+    journal::Journal,
+    keeper::{Ear, Keeper},
+    order::Look,
+    retry::Patience,
+    shutdown::Shutdown,
+};
+use crate::{
+    api::{Current, Kind},
+    compose::{DeployVars, EngineWatch, Project, Rendered},
+    config::{Config, RoleConfig},
+    load_balancer::{Auto, LoadBalancers, Setting},
+    locks::{Locks, Store, Trouble},
+    metadata::Metadata,
+    names::{BoxName, Environment, Place, Role, Tag},
+    pause::pause,
+    releases::Service,
+    serf::{LocalNode, Serf},
+};
+
+/// Everything for one role on this box.
+pub struct Site<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) role: &'a RoleConfig,
+    pub(crate) place: Place,
+    pub(crate) name: BoxName,
+    pub(crate) locks: Locks,
+    pub(crate) waiter: Option<Locks>,
+    pub(crate) service: Service,
+    pub(crate) serf: Serf,
+    pub(crate) project: Project,
+    pub(crate) journal: Journal,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) rendered: Option<Rendered>,
+    pub(crate) balancers: Option<LoadBalancers>,
+    pub(crate) engine: Option<EngineWatch>,
+    pub(crate) locks_total: u32,
+}
+
+/// This box, by its configuration and its Serf agent.
+pub struct Identity {
+    /// Its name.
+    pub name: BoxName,
+    /// Its environment.
+    pub environment: Environment,
+    /// The roles that its Serf tags name; empty where the agent was not asked.
+    pub images: String,
+}
+
+/// The Serf agent that `config` names.
+pub fn serf(config: &Config) -> Result<Serf> {
+    Ok(Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? })
+}
+
+/// Finds out who this box is. Waits for an agent that is still starting.
+pub fn identify(config: &Config, shutdown: &Shutdown) -> Result<Identity> {
+    let serf = serf(config)?;
+    let interrupted = || shutdown.requested();
+    let mut patience = Patience::new(Duration::from_secs(30));
+    let node: LocalNode = loop {
+        match serf.local_node(&interrupted) {
+            Ok(node) => break node,
+            Err(error) => patience.wait(error, &interrupted)?,
+        }
+    };
+    let name = match &config.box_name {
+        Some(name) => name.clone(),
+        None => node.name.parse().context("the Serf node name; write another as \"box\"")?,
+    };
+    let environment = match (&config.environment, node.tags.get("environment")) {
+        (Some(environment), _) => environment.clone(),
+        (None, Some(tag)) => tag.parse().context("the Serf tag environment")?,
+        (None, None) => bail!("this box has no environment: set the Serf tag environment, or \"environment\""),
+    };
+    let images = node.tags.get("images").cloned().unwrap_or_default();
+    Ok(Identity { name, environment, images })
+}
+
+impl<'a> Site<'a> {
+    /// Prepares the work on `role`. Refuses a role without a configuration; nothing is sent or changed.
+    pub fn open(config: &'a Config, who: &Identity, role: &Role, shutdown: Shutdown) -> Result<Self> {
+        let place = Place { environment: who.environment.clone(), role: role.clone() };
+        let name = who.name.clone();
+        Ok(Self {
+            config,
+            role: config.role(role)?,
+            locks: Locks::new(Store::new(&config.redis_url()?, &config.redis_prefix)?, &place),
+            waiter: None,
+            service: Service::new(config, name.as_str())?,
+            serf: serf(config)?,
+            project: Project::new(config, role)?,
+            journal: Journal::open(&config.state_dir, role)?,
+            place,
+            name,
+            shutdown,
+            keeper: None,
+            rendered: None,
+            balancers: None,
+            engine: None,
+            locks_total: 1,
+        })
+    }
+
+    /// Another connection to the same keys, for a thread of its own.
+    pub(crate) fn another_connection(&self) -> Result<Locks> {
+        let store = Store::new(&self.config.redis_url()?, &self.config.redis_prefix)?;
+        Ok(Locks::new(store, &self.place))
+    }
+
+    /// The load balancers, with what programs are told of `order`'s deploy.
+    pub(crate) fn resolve_balancers(&self, vars: &DeployVars) -> Result<LoadBalancers> {
+        let shutdown = self.shutdown.clone();
+        let metadata = Metadata::new(|name| env::var(name).ok());
+        let auto = |what: Auto| match what {
+            Auto::InstanceId => metadata.instance_id(),
+            Auto::LocalIpv4 => metadata.local_ipv4(),
+            Auto::Region => metadata.region(),
+        };
+        let variables = vars.pairs();
+        let setting = Setting { auto: &auto, variables: &variables, command_timeout: self.config.command_timeout };
+        LoadBalancers::resolve(&self.role.load_balancers, &setting, &move || shutdown.requested())
+            .with_context(|| format!("load_balancers of {}", self.place.role))
+    }
+
+    /// What programs are told.
+    pub(crate) fn vars(&self, id: &str, tag: &Tag, kind: Kind) -> DeployVars {
+        DeployVars {
+            tag: tag.clone(),
+            role: self.place.role.clone(),
+            environment: self.place.environment.clone(),
+            id: id.to_owned(),
+            kind,
+        }
+    }
+
+    /// Does `work` on Redis, again and again while the trouble may pass, for `patience` at most.
+    pub(crate) fn ride_out<T>(
+        &mut self,
+        patience: Duration,
+        mut work: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let mut patience = Patience::new(patience);
+        loop {
+            match work(self) {
+                Err(error) if Trouble::may_pass(&error) => {
+                    let shutdown = self.shutdown.clone();
+                    let out = self.is_out();
+                    patience.wait(error, &move || !out && shutdown.requested())?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// What the service says is current here. Waits for a service that restarts.
+    pub(crate) fn current(&mut self, patience: Duration) -> Result<Option<Current>> {
+        let mut patience = Patience::new(patience);
+        let interrupted = self.interruption();
+        loop {
+            match self.service.current(&self.place) {
+                Err(error) if error.may_pass() => patience.wait(error.into(), &interrupted)?,
+                other => return other.map_err(Into::into),
+            }
+        }
+    }
+
+    /// Whether the box is out of service, as far as this worker brought it there.
+    pub(crate) fn is_out(&self) -> bool {
+        self.keeper.as_ref().is_some_and(|keeper| keeper.ear().is_out())
+    }
+
+    /// Asks whether a step should stop: before the box is out, when it was told to stop or the deploy was cancelled or
+    /// ended; when it is out, only where going back or on to a newer deploy is wanted, or `stop_grace` is over.
+    pub(crate) fn interruption(&self) -> impl Fn() -> bool + Sync + Clone + use<> {
+        let (shutdown, grace) = (self.shutdown.clone(), self.config.stop_grace);
+        let ear: Option<Ear> = self.keeper.as_ref().map(Keeper::ear);
+        move || match &ear {
+            None => shutdown.requested(),
+            Some(ear) if ear.is_out() => {
+                shutdown.is_due(grace) || ear.cancel().is_some_and(|cancel| cancel.broken || cancel.superseded)
+            }
+            Some(ear) => shutdown.requested() || ear.cancel().is_some() || ear.ended(),
+        }
+    }
+
+    /// Looks at the box: its journal, its container, its load balancers, and its place in Redis.
+    pub(crate) fn look(&mut self) -> Result<Look> {
+        let interrupted = self.interruption();
+        let patience = self.config.command_timeout;
+        let (out, complete) = self.ride_out(patience, |site| {
+            let name = site.name.clone();
+            Ok((site.locks.is_out(&name)?, site.locks.complete()?))
+        })?;
+        let state = self.journal.state().clone();
+        let container = self.project.container(&interrupted)?;
+        let tag = state.good.as_ref().map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
+        let vars = self.vars("look", &tag, Kind::Sync);
+        let in_service = self.resolve_balancers(&vars)?.in_service(&interrupted)?;
+        let is_new =
+            state.good.is_none() && container.is_none() && (!in_service || self.role.load_balancers.is_empty());
+        let healthy = match &state.good {
+            Some(good) if container.is_some() => {
+                self.project.runs(&good.rendered, &interrupted)?
+                    && self.project.is_healthy_now(&self.role.health, &interrupted)?
+            }
+            _ => false,
+        };
+        Ok(Look {
+            name: self.name.clone(),
+            out: out || state.work.is_some(),
+            kept_out: state.kept_out,
+            good: state.good.map(|good| (good.tag, (good.kind == Kind::Manual).then_some(good.at))),
+            is_new: is_new && !out,
+            serves: healthy && in_service,
+            complete_at: complete.and_then(|doc| doc.ended),
+        })
+    }
+
+    /// Live boxes of this place, by this box's own agent; itself always among them.
+    pub(crate) fn live_boxes(&mut self) -> Result<Vec<BoxName>> {
+        let interrupted = self.interruption();
+        let mut patience = Patience::new(self.config.command_timeout);
+        let members = loop {
+            match self.serf.members(&interrupted) {
+                Ok(members) => break members,
+                Err(error) => patience.wait(error, &interrupted)?,
+            }
+        };
+        let mut boxes: Vec<BoxName> = members
+            .iter()
+            .filter(|member| member.is_live_in(&self.place))
+            .filter_map(|member| match member.name.parse() {
+                Ok(name) => Some(name),
+                Err(error) => {
+                    warn!("a member of the fleet is left out: {error}");
+                    None
+                }
+            })
+            .collect();
+        if !boxes.contains(&self.name) {
+            boxes.push(self.name.clone());
+        }
+        Ok(boxes)
+    }
+
+    /// Milliseconds since 1970.
+    pub(crate) fn now() -> i64 {
+        jiff::Timestamp::now().as_millisecond()
+    }
+
+    /// Waits, unless interrupted.
+    pub(crate) fn pause(&self, time: Duration) {
+        // What interrupted it is asked by whoever goes on.
+        let _ = pause(time, &self.interruption());
+    }
+}

@@ -1,0 +1,453 @@
+//! The steps of a deploy on one box. Their order is written in [`crate::deploy`], and only there.
+
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use log::{info, warn};
+
+use super::{
+    journal::{Good, Work},
+    keeper::{Keeper, Subject},
+    order::Order,
+    setback::Setback,
+    site::Site,
+};
+use crate::{
+    api::{Kind, Phase, State},
+    compose::{EngineWatch, HealthFailure, PullFailure, Rendered, UpFailure},
+    exit::Exit,
+    load_balancer::Waiting,
+    locks::{Acquired, Finish, Hand, Held, Joined, Left, Survey, new_token},
+    pause::jittered,
+    process::{self, Program},
+};
+
+/// On top of what a step may take, before its lock is no longer renewed.
+const SLACK: Duration = Duration::from_secs(30);
+
+impl Site<'_> {
+    /// Takes the box's place in the deploy, and starts to be heard of.
+    pub(crate) fn join(&mut self, order: &Order) -> Result<(), Setback> {
+        let subject = Subject {
+            name: self.name.clone(),
+            deploy: order.id.clone(),
+            joins: order.joins,
+            ttl: self.config.lock_ttl,
+            interval: self.config.renew_interval(),
+        };
+        self.keeper = Some(Keeper::start(subject, self.another_connection()?));
+        let vars = self.vars(&order.id, &order.tag, order.kind);
+        self.balancers = Some(self.resolve_balancers(&vars)?);
+        if !order.joins {
+            return Ok(());
+        }
+        let boxes = self.live_boxes()?;
+        let joined = self.ride_out(self.config.command_timeout, |site| {
+            let name = site.name.clone();
+            site.locks.join(&name, &order.id, &boxes, order.retry, None)
+        })?;
+        match joined {
+            Joined::Refused { .. } | Joined::Seated { joined: false, .. } => Err(Setback::Ended),
+            Joined::Seated { size, locks, epoch, .. } => {
+                info!("{}: joined {} of {}: {size} boxes, {locks} at a time", self.place, order.id, order.tag);
+                self.locks_total = locks;
+                if let Some(keeper) = &self.keeper {
+                    keeper.remember(epoch);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the box already runs the release: the same image, the same rendered configuration, healthy, in service.
+    pub(crate) fn runs_already(&mut self, order: &Order) -> Result<bool, Setback> {
+        let rendered = self.render(order)?;
+        let state = self.journal.state();
+        let Some(good) = state.good.clone().filter(|_| state.work.is_none()) else { return Ok(false) };
+        if (order.recreate && good.deploy != order.id) || !good.rendered.is_same_as(&rendered) {
+            return Ok(false);
+        }
+        let interrupted = self.interruption();
+        let same = self.project.runs(&rendered, &interrupted)?
+            && self.project.is_healthy_now(&self.role.health, &interrupted)?;
+        let name = self.name.clone();
+        Ok(same
+            && !self.ride_out(self.config.command_timeout, |site| site.locks.is_out(&name))?
+            && self.balancers()?.in_service(&interrupted)?)
+    }
+
+    /// Renders the compose file with the order's variables, and keeps the result.
+    pub(crate) fn render(&mut self, order: &Order) -> Result<Rendered, Setback> {
+        let vars = self.vars(&order.id, &order.tag, order.kind);
+        let rendered = self.project.render(&vars, &self.interruption()).map_err(|e| Exit::Usage.because(e))?;
+        self.rendered = Some(rendered.clone());
+        Ok(rendered)
+    }
+
+    /// Fetches the images, before any lock: a registry that fails costs no capacity.
+    pub(crate) fn pull(&mut self, order: &Order) -> Result<(), Setback> {
+        let patience = self.config.command_timeout;
+        self.enter(Phase::Pulling, patience + SLACK);
+        let rendered = self.rendered()?.clone();
+        match self.project.pull(&rendered, patience, &self.interruption()) {
+            Ok(()) => Ok(()),
+            Err(PullFailure::UnknownTag(reason)) => Err(Setback::UnknownTag(reason)),
+            Err(PullFailure::Other(error)) => {
+                self.check_stop()?;
+                let worked = self.journal.state().good.as_ref().is_some_and(|good| good.tag == order.tag);
+                if worked && self.project.image_present(rendered.image())?.is_some() {
+                    warn!("{error:#}; going on with the image of {} that is on this box", order.tag);
+                    return Ok(());
+                }
+                Err(Setback::Box(error))
+            }
+        }
+    }
+
+    /// Waits until a lock is this box's. A cancel, the deploy's end or being told to stop end the wait at once.
+    pub(crate) fn wait_for_lock(&mut self, order: &Order) -> Result<(), Setback> {
+        let hand = self.hand(order)?;
+        if order.joins {
+            self.enter(Phase::Waiting, Duration::from_secs(5));
+        }
+        let settle = 3 * self.config.renew_interval();
+        let (mut waits_for, mut since) = (String::new(), Instant::now());
+        loop {
+            self.check_stop()?;
+            let token = new_token()?;
+            let epoch = self.keeper().and_then(|keeper| keeper.ear().epoch());
+            let acquired = self.ride_out(self.config.command_timeout, |site| {
+                let (name, ttl) = (site.name.clone(), site.config.lock_ttl);
+                site.locks.acquire(&name, &order.id, &token, (ttl, settle), hand.as_ref(), epoch.as_deref())
+            })?;
+            match acquired {
+                Acquired::Granted { granted, locks, out, epoch, cancel, .. } => {
+                    info!("{}: lock {granted} of {locks}", self.place);
+                    self.locks_total = locks;
+                    if let Some(keeper) = &self.keeper {
+                        keeper.hold(Held { suffix: granted, token });
+                        keeper.remember(epoch);
+                        keeper.set_out(out);
+                        keeper.heard(cancel);
+                    }
+                    return Ok(());
+                }
+                Acquired::Stop { stop, cancel, .. } => return Err(stopped(&stop, cancel)),
+                Acquired::Wait { wait, epoch } => {
+                    if wait != waits_for {
+                        info!("{}: waits for {wait}", self.place);
+                        (waits_for, since) = (wait, Instant::now());
+                    } else if since.elapsed() > self.config.lock_timeout {
+                        return Err(Setback::NoLock(wait));
+                    }
+                    if let Some(keeper) = &self.keeper {
+                        keeper.remember(epoch);
+                    }
+                }
+            }
+            self.wait_for_wake()?;
+        }
+    }
+
+    /// Blocks on Redis in a thread, so that being told to stop is heard at once.
+    fn wait_for_wake(&mut self) -> Result<(), Setback> {
+        let mut waiter = match self.waiter.take() {
+            Some(waiter) => waiter,
+            None => self.another_connection()?,
+        };
+        let wait = jittered(self.config.poll_interval);
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let woken = waiter.wait_for_wake(wait);
+            // Nobody listens when the worker was told to stop meanwhile.
+            let _ = tell.send((waiter, woken));
+        });
+        loop {
+            match told.recv_timeout(Duration::from_millis(50)) {
+                Ok((waiter, woken)) => {
+                    self.waiter = Some(waiter);
+                    if let Err(error) = woken {
+                        warn!("{error:#}; looking again");
+                        self.pause(wait.min(Duration::from_secs(1)));
+                    }
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => self.check_stop()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the thread that waits panicked").into()),
+            }
+        }
+    }
+
+    /// Under the lock, asks the service again: is the deploy still current?
+    pub(crate) fn confirm(&mut self, order: &Order) -> Result<(), Setback> {
+        if !order.joins {
+            return Ok(());
+        }
+        let current = self.current(self.config.command_timeout)?;
+        match current.map(|current| current.deploy) {
+            Some(deploy) if deploy.id == order.id && deploy.state == State::Rolling => Ok(()),
+            _ if self.is_out() => Ok(()),
+            _ => Err(Setback::Ended),
+        }
+    }
+
+    /// Announces that the box leaves its load balancers. `false`: they cannot spare it yet; the lock was given back, and
+    /// `poll_interval` has passed.
+    pub(crate) fn leave(&mut self, order: &Order) -> Result<bool, Setback> {
+        let Some(held) = self.held() else { return Ok(true) };
+        let hand = self.hand(order)?;
+        let surveys: Vec<Survey> = self
+            .balancers()?
+            .survey(&self.interruption())?
+            .into_iter()
+            .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })
+            .collect();
+        let left = self.ride_out(self.config.command_timeout, |site| {
+            let (name, ttl) = (site.name.clone(), site.config.lock_ttl);
+            site.locks.leave(&name, &order.id, &held, ttl, hand.as_ref(), &surveys)
+        })?;
+        match left {
+            Left::Left { .. } => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.set_out(true);
+                }
+                let work = Work { deploy: order.id.clone(), tag: order.tag.clone(), started: false };
+                self.journal.update(|state| {
+                    // An interrupted start is still an interrupted start.
+                    let started = state.work.as_ref().is_some_and(|work| work.started);
+                    state.work = Some(Work { started, ..work });
+                })?;
+                Ok(true)
+            }
+            Left::Refused { refused, others, floor, key, .. } if refused == "floor" => {
+                info!(
+                    "{}: {} has {} other boxes in service and needs {}; waiting",
+                    self.place,
+                    key.unwrap_or_default(),
+                    others.unwrap_or(0),
+                    floor.unwrap_or(0),
+                );
+                self.give_back(order)?;
+                self.pause(self.config.poll_interval);
+                Ok(false)
+            }
+            Left::Refused { refused, .. } if refused == "not_owner" || refused == "held" => {
+                self.give_back(order)?;
+                Ok(false)
+            }
+            Left::Refused { refused, cancel, .. } => Err(stopped(&refused, cancel)),
+        }
+    }
+
+    /// Gives the lock back without having used it.
+    pub(crate) fn give_back(&mut self, order: &Order) -> Result<()> {
+        let Some(held) = self.held() else { return Ok(()) };
+        self.rest();
+        self.ride_out(self.config.command_timeout, |site| {
+            let name = site.name.clone();
+            let finish = Finish { quiet: true, ..Finish::default() };
+            site.locks.finish(&name, &order.id, Some(&held), &finish)
+        })
+        .map(drop)
+    }
+
+    /// Leaves the load balancers and waits until they have let go.
+    pub(crate) fn drain(&mut self, order: &Order) -> Result<(), Setback> {
+        if !order.locked {
+            return Ok(());
+        }
+        let balancers = self.balancers()?;
+        self.enter(Phase::Draining, balancers.deregister_timeout() + SLACK);
+        let place = self.place.clone();
+        let interrupted = self.interruption();
+        let progress = move |text: &str| info!("{place}: {text}");
+        let waiting = Waiting { locks: self.locks_total, interrupted: &interrupted, progress: &progress };
+        balancers.deregister(&waiting)?;
+        Ok(())
+    }
+
+    /// Starts the new container, and waits until it is healthy and stable.
+    pub(crate) fn start(&mut self, order: &Order) -> Result<(), Setback> {
+        let within = self.config.command_timeout + self.role.health.timeout + self.role.health.stable_for;
+        self.enter(Phase::Starting, within + SLACK);
+        self.engine = EngineWatch::start()
+            .inspect_err(|e| warn!("{e:#}: a restart of the engine will not be noticed, so the release is not blamed"))
+            .ok();
+        self.journal.update(|state| {
+            if let Some(work) = &mut state.work {
+                work.started = true;
+            }
+        })?;
+        let rendered = self.rendered()?.clone();
+        let interrupted = self.interruption();
+        let before = self.project.up(&rendered, order.recreate, &interrupted).map_err(|failure| match failure {
+            UpFailure::Release(reason) => Setback::Release(reason),
+            UpFailure::Box(error) => Setback::Box(error),
+        })?;
+        self.project.wait_healthy(&rendered, &self.role.health, &before, &interrupted).map_err(
+            |failure| match failure {
+                HealthFailure::Unhealthy(reason) => Setback::Release(reason),
+                HealthFailure::Engine(error) => Setback::Box(error),
+            },
+        )
+    }
+
+    /// Gives the role's own program the last word.
+    pub(crate) fn verify(&mut self, order: &Order) -> Result<(), Setback> {
+        if self.role.verify.is_empty() {
+            return Ok(());
+        }
+        self.enter(Phase::Verifying, self.config.command_timeout + SLACK);
+        let mut program = Program::new(self.config.command_timeout, self.role.verify.clone());
+        program.env = self.vars(&order.id, &order.tag, order.kind).pairs();
+        match process::run(&program, &self.interruption()) {
+            Ok(_) => Ok(()),
+            Err(failure @ process::Failure::NotFound { .. }) => Err(Setback::Box(failure.into())),
+            Err(failure) => {
+                self.check_stop()?;
+                Err(Setback::Release(format!("verify: {failure}")))
+            }
+        }
+    }
+
+    /// Returns to the load balancers, and waits until all of them send requests.
+    pub(crate) fn register(&mut self) -> Result<(), Setback> {
+        let within = self.config.command_timeout;
+        self.enter(Phase::Registering, within + SLACK);
+        let place = self.place.clone();
+        let interrupted = self.interruption();
+        let progress = move |text: &str| info!("{place}: {text}");
+        let waiting = Waiting { locks: self.locks_total, interrupted: &interrupted, progress: &progress };
+        self.balancers()?.register(Instant::now() + within, &waiting)?;
+        Ok(())
+    }
+
+    /// The box runs the release, in service: remembers it, and says so in one step.
+    pub(crate) fn finish(&mut self, order: &Order) -> Result<(), Setback> {
+        let good = Good {
+            tag: order.tag.clone(),
+            deploy: order.id.clone(),
+            kind: order.kind,
+            at: Self::now(),
+            rendered: self.rendered()?.clone(),
+        };
+        self.journal.remember(good)?;
+        self.report(order, Phase::Done, None, true)?;
+        self.prune();
+        Ok(())
+    }
+
+    /// Ends the box's part in Redis, however long Redis takes to come back, and tells the service of the last one.
+    pub(crate) fn report(
+        &mut self,
+        order: &Order,
+        phase: Phase,
+        detail: Option<String>,
+        in_service: bool,
+    ) -> Result<()> {
+        let held = self.held();
+        self.rest();
+        let running = self.journal.state().good.as_ref().map(|good| good.tag.clone()).filter(|_| in_service);
+        let finish = Finish {
+            phase: order.joins.then_some(phase),
+            tag: running.clone(),
+            detail,
+            in_service,
+            running,
+            quiet: false,
+        };
+        let remaining = self.ride_out(self.config.lock_ttl, |site| {
+            let name = site.name.clone();
+            site.locks.finish(&name, &order.id, held.as_ref(), &finish)
+        })?;
+        if remaining == Some(0)
+            && let Err(error) = self.service.complete(&order.id, &self.name)
+        {
+            info!("{error}; the service sees by itself that the deploy is complete");
+        }
+        Ok(())
+    }
+
+    fn prune(&self) {
+        let state = self.journal.state();
+        let Some(good) = &state.good else { return };
+        let kept: Vec<_> = [Some(good), state.before.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter_map(|good| self.project.image_present(good.rendered.image()).ok().flatten())
+            .collect();
+        if let Err(error) = self.project.prune(&good.rendered, self.role.keep_images, &kept) {
+            warn!("{error:#}; old images stay");
+        }
+    }
+
+    // What the steps share -------------------------------------------------------------------------------------------
+
+    pub(crate) fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.as_ref()
+    }
+
+    /// The lock that this worker holds.
+    pub(crate) fn held(&self) -> Option<Held> {
+        self.keeper.as_ref().and_then(|keeper| keeper.ear().held())
+    }
+
+    fn rest(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.rest();
+        }
+    }
+
+    pub(crate) fn enter(&self, phase: Phase, within: Duration) {
+        info!("{}: {phase}", self.place);
+        if let Some(keeper) = &self.keeper {
+            keeper.enter(phase, within);
+        }
+    }
+
+    pub(crate) fn balancers(&self) -> Result<&crate::load_balancer::LoadBalancers> {
+        self.balancers.as_ref().context("the load balancers are asked before they are known")
+    }
+
+    pub(crate) fn rendered(&self) -> Result<&Rendered> {
+        self.rendered.as_ref().context("the compose file is used before it is rendered")
+    }
+
+    /// Size and `max_parallel` for work without a deploy.
+    fn hand(&mut self, order: &Order) -> Result<Option<Hand>> {
+        if order.joins {
+            return Ok(None);
+        }
+        let size = u32::try_from(self.live_boxes()?.len()).unwrap_or(u32::MAX);
+        let reason = (order.kind == Kind::Manual).then(|| self.journal.state().kept_out.clone()).flatten();
+        Ok(Some(Hand { size, max_parallel: self.config.max_parallel, reason }))
+    }
+
+    /// Whether the worker should not go on, and why: what was heard, rather than what it did to the step.
+    pub(crate) fn check_stop(&self) -> Result<(), Setback> {
+        let Some(ear) = self.keeper.as_ref().map(Keeper::ear) else { return Ok(()) };
+        let out = ear.is_out();
+        if self.shutdown.requested() && (!out || self.shutdown.is_due(self.config.stop_grace)) {
+            return Err(Setback::Shutdown);
+        }
+        match ear.cancel() {
+            Some(cancel) if cancel.superseded => Err(Setback::Superseded),
+            Some(cancel) if cancel.broken || !out => Err(Setback::Cancelled(cancel)),
+            _ if ear.ended() && !out => Err(Setback::Ended),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn stopped(word: &str, cancel: Option<crate::locks::Cancel>) -> Setback {
+    match (word, cancel) {
+        (_, Some(cancel)) if cancel.superseded => Setback::Superseded,
+        ("rolling", _) => Setback::Rolling,
+        (_, Some(cancel)) => Setback::Cancelled(cancel),
+        _ => Setback::Ended,
+    }
+}
