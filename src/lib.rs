@@ -23,6 +23,7 @@ pub mod releases;
 pub mod screen;
 pub mod secret;
 pub mod serf;
+pub mod service;
 pub mod tags;
 pub mod wake;
 pub mod worker;

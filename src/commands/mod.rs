@@ -8,6 +8,7 @@ mod locks;
 mod out;
 mod publish;
 mod run;
+mod service;
 mod start;
 mod status;
 mod sync;
@@ -17,7 +18,7 @@ mod worker;
 
 use std::env;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use log::LevelFilter;
 
 use crate::{
@@ -69,10 +70,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Out(args) => out::take_out(&configuration(cli)?, args),
         Command::In(args) => out::bring_in(&configuration(cli)?, args),
         Command::Worker(args) => worker::run(cli, args),
-        Command::Service => {
-            configuration(cli)?;
-            Err(anyhow!("this build of deployctl does not know this command yet"))
-        }
+        Command::Service => service::run(configuration(cli)?),
     }
 }
 

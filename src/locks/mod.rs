@@ -131,6 +131,12 @@ impl Locks {
         &mut self.store
     }
 
+    /// The connection back, for another place.
+    #[must_use]
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+
     fn call<T: DeserializeOwned>(&mut self, script: Script, args: &impl Serialize) -> Result<T> {
         let args = serde_json::to_string(args)?;
         let base = &self.base;

@@ -1,0 +1,11 @@
+//! `deployctl service`: runs the deployment service in the foreground, for systemd or a person.
+
+use anyhow::Result;
+
+use crate::{config::Config, exit::Exit, service};
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<Exit> {
+    service::check(&config).map_err(|error| Exit::Usage.because(error))?;
+    service::run(config).map(|()| Exit::Done)
+}

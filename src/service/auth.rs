@@ -1,0 +1,200 @@
+//! Who calls, and what they may do.
+//!
+//! A caller shows a bearer token; the configuration knows its SHA-256. Without tokens everybody who reaches the service
+//! may do everything, so it then listens on loopback only.
+
+use anyhow::{Result, bail};
+use sha2::{Digest, Sha256};
+
+use super::{
+    http::Request,
+    refusal::{Answer, Kind, Refusal},
+};
+use crate::{
+    config::{Scope, ServiceConfig, Token, Verb},
+    names::Environment,
+};
+
+/// The longest `Deployctl-By` that is kept, in characters.
+const CLAIM_LIMIT: usize = 128;
+
+/// The tokens that are known.
+pub struct Auth {
+    tokens: Vec<(Token, [u8; 32])>,
+}
+
+impl Auth {
+    /// Checks the tokens, and that a service without any is reached from this host only.
+    pub fn new(config: &ServiceConfig) -> Result<Self> {
+        if config.tokens.is_empty() && !config.listen.ip().is_loopback() {
+            bail!(
+                "service.listen is {} and service.tokens is empty: add tokens, or listen on 127.0.0.1",
+                config.listen
+            );
+        }
+        let mut tokens: Vec<(Token, [u8; 32])> = Vec::new();
+        for token in &config.tokens {
+            let Some(digest) = digest(&token.sha256) else {
+                bail!(
+                    "service.tokens: the sha256 of {:?} is not 64 hexadecimal digits: write `printf %s TOKEN | sha256sum`",
+                    token.name
+                );
+            };
+            if tokens.iter().any(|(known, _)| known.name == token.name) {
+                bail!("service.tokens: two are named {:?}: the audit log could not tell them apart", token.name);
+            }
+            tokens.push((token.clone(), digest));
+        }
+        Ok(Self { tokens })
+    }
+
+    /// Who sent this request.
+    pub fn caller(&self, request: &Request) -> Answer<Caller> {
+        let claimed = request.header("deployctl-by").and_then(claim);
+        if self.tokens.is_empty() {
+            // A page in a browser on this host can send requests here, but not without saying where it came from.
+            if request.header("origin").is_some() {
+                return Err(Refusal::new(Kind::Forbidden, "requests from web pages need a token: add service.tokens"));
+            }
+            return Ok(Caller { token: None, claimed });
+        }
+        let Some(shown) = request.header("authorization").and_then(bearer) else {
+            return Err(Refusal::new(Kind::Unauthorized, "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)"));
+        };
+        let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
+        // Every token is compared whole, so that the time it takes says nothing.
+        let known = self.tokens.iter().fold(None, |found, (token, digest)| {
+            let difference = digest.iter().zip(&shown).fold(0, |all, (a, b)| all | (a ^ b));
+            if difference == 0 { Some(token) } else { found }
+        });
+        match known {
+            Some(token) => Ok(Caller { token: Some((token.name.clone(), token.can.clone())), claimed }),
+            None => Err(Refusal::new(
+                Kind::Unauthorized,
+                "the token is not known: ask for one whose SHA-256 is in service.tokens",
+            )),
+        }
+    }
+}
+
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&hex[at..at + 2], 16).ok()?;
+    }
+    Some(digest)
+}
+
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The user and host that a caller says they are: a help for people, no proof.
+fn claim(header: &str) -> Option<String> {
+    let text: String = header.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(CLAIM_LIMIT).collect();
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The token's name and permissions; absent while the service has no tokens.
+    token: Option<(String, Vec<Scope>)>,
+    claimed: Option<String>,
+}
+
+impl Caller {
+    /// Whether the caller may do `verb` in `environment`; with none, in every one. Whoever may do anything in an
+    /// environment may read there.
+    #[must_use]
+    pub fn may(&self, verb: Verb, environment: Option<&Environment>) -> bool {
+        let Some((_, scopes)) = &self.token else { return true };
+        scopes.iter().any(|scope| {
+            (scope.verb == verb || verb == Verb::Read)
+                && scope.environment.as_ref().is_none_or(|narrowed| environment == Some(narrowed))
+        })
+    }
+
+    /// Refuses unless the caller [may](Self::may).
+    pub fn need(&self, verb: Verb, environment: Option<&Environment>) -> Answer<()> {
+        if self.may(verb, environment) {
+            return Ok(());
+        }
+        let place = environment.map(|e| format!(" in {e}")).unwrap_or_default();
+        Err(Refusal::new(
+            Kind::Forbidden,
+            format!("the token {} has not the scope {verb}{place}", self.token.as_ref().map_or("", |(name, _)| name)),
+        ))
+    }
+
+    /// Refuses unless the caller may do `verb` in some environment: for what belongs to no environment.
+    pub fn need_anywhere(&self, verb: Verb) -> Answer<()> {
+        match &self.token {
+            Some((_, scopes)) if !scopes.iter().any(|s| s.verb == verb || verb == Verb::Read) => self.need(verb, None),
+            _ => Ok(()),
+        }
+    }
+
+    /// For the audit log and for `by`: `token (user@host)`.
+    #[must_use]
+    pub fn by(&self) -> String {
+        match (&self.token, &self.claimed) {
+            (Some((name, _)), Some(claimed)) => format!("{name} ({claimed})"),
+            (Some((name, _)), None) => name.clone(),
+            (None, Some(claimed)) => claimed.clone(),
+            (None, None) => "somebody".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(scopes: &[&str]) -> Caller {
+        let scopes = scopes.iter().map(|s| Scope::try_from((*s).to_owned()).unwrap()).collect();
+        Caller { token: Some(("ci".to_owned(), scopes)), claimed: None }
+    }
+
+    #[test]
+    fn a_scope_counts_in_its_environment_only_and_lets_read_there() {
+        let [staging, production] = ["staging", "production"].map(|e| e.parse::<Environment>().unwrap());
+        let ci = caller(&["publish", "start:staging"]);
+        assert!(ci.may(Verb::Start, Some(&staging)) && !ci.may(Verb::Start, Some(&production)));
+        assert!(!ci.may(Verb::Start, None) && !ci.may(Verb::Cancel, Some(&staging)));
+        let starter = caller(&["start:staging"]);
+        assert!(starter.may(Verb::Read, Some(&staging)) && !starter.may(Verb::Read, Some(&production)));
+        assert!(!starter.may(Verb::Read, None) && starter.need_anywhere(Verb::Read).is_ok());
+        assert!(starter.need_anywhere(Verb::Publish).is_err());
+        let message = starter.need(Verb::Start, Some(&production)).unwrap_err().message;
+        assert_eq!(message, "the token ci has not the scope start in production");
+    }
+
+    #[test]
+    fn without_tokens_the_service_listens_on_loopback_only() {
+        let config = ServiceConfig { listen: "0.0.0.0:8700".parse().unwrap(), ..ServiceConfig::default() };
+        let error = Auth::new(&config).err().unwrap().to_string();
+        assert!(error.contains("0.0.0.0:8700") && error.contains("127.0.0.1"), "{error}");
+        assert!(Auth::new(&ServiceConfig::default()).is_ok());
+    }
+
+    #[test]
+    fn a_token_without_a_digest_is_named() {
+        let token = Token { name: "ci".to_owned(), sha256: "hunter2".to_owned(), can: Vec::new() };
+        let config = ServiceConfig { tokens: vec![token], ..ServiceConfig::default() };
+        let error = Auth::new(&config).err().unwrap().to_string();
+        assert!(error.contains("ci") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_claim_is_short_and_printable() {
+        assert_eq!(claim("ann@laptop"), Some("ann@laptop".to_owned()));
+        assert_eq!(claim("a\u{1b}[31mb\n"), Some("a[31mb".to_owned()));
+        assert_eq!(claim(&"x".repeat(500)).unwrap().len(), CLAIM_LIMIT);
+        assert_eq!(claim(" \t"), None);
+    }
+}

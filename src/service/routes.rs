@@ -1,0 +1,47 @@
+//! Which call a path and a method mean.
+
+use super::{
+    Service, calls,
+    http::{Request, Response},
+    refusal::{Answer, Kind, Refusal},
+};
+use crate::service::auth::Caller;
+
+type Call = fn(&Service, &Caller, &Request) -> Answer<Response>;
+
+/// Answers a request, whatever it is.
+pub fn answer(service: &Service, request: &Request) -> Response {
+    let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+    let response = match path[..] {
+        // A load balancer that asks whether the service lives has no token.
+        ["healthz"] if request.method == "GET" => Ok(health(service)),
+        _ => route(service, request, &path),
+    }
+    .unwrap_or_else(Response::from);
+    log::debug!("{} /{} → {}", request.method, request.path.join("/"), response.status);
+    response
+}
+
+fn route(service: &Service, request: &Request, path: &[&str]) -> Answer<Response> {
+    let caller = service.auth.caller(request)?;
+    let methods: &[(&str, Call)] = match path {
+        ["v1", "releases"] => &[("GET", calls::releases::list), ("POST", calls::releases::publish)],
+        ["v1", "freezes"] => {
+            &[("GET", calls::freezes::list), ("POST", calls::freezes::freeze), ("DELETE", calls::freezes::unfreeze)]
+        }
+        ["v1", "audit"] => &[("GET", calls::audit::list)],
+        ["healthz"] => &[("GET", |service, _, _| Ok(health(service)))],
+        _ => return Err(Refusal::new(Kind::NotFound, format!("there is no /{}", path.join("/")))),
+    };
+    if let Some((_, call)) = methods.iter().find(|(method, _)| *method == request.method) {
+        return call(service, &caller, request);
+    }
+    let allowed: Vec<&str> = methods.iter().map(|(method, _)| *method).collect();
+    Ok(Response::method_not_allowed(&request.method, &allowed.join(", ")))
+}
+
+/// Liveness: the service answers. A Redis that does not is told, but is no reason to restart the service.
+fn health(service: &Service) -> Response {
+    let redis = if service.records.ping().is_ok() { "ok" } else { "unreachable" };
+    Response::json(200, &serde_json::json!({ "status": "ok", "redis": redis }))
+}

@@ -1,0 +1,90 @@
+//! Who may do what.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    setup::{DEPLOYCTL, Service, kind},
+    support::{Scope, require, run},
+};
+
+/// A token whose text is its name.
+fn token(name: &str, can: &[&str]) -> Value {
+    use std::fmt::Write;
+    let sha256 = Sha256::digest(name.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
+    json!({ "name": name, "sha256": sha256, "can": can })
+}
+
+#[test]
+fn without_tokens_it_listens_on_loopback_only() {
+    let scope = Scope::new();
+    let config = scope.file("open.json", r#"{"service": {"listen": "0.0.0.0:8700"}}"#);
+    let mut command = scope.command(DEPLOYCTL);
+    let refused = run(command.arg("--config").arg(config).arg("service"));
+    assert_eq!(refused.code, Some(2), "{refused}");
+    refused.one_line(&["0.0.0.0:8700", "service.tokens"]);
+}
+
+#[test]
+fn every_call_asks_for_its_scope() {
+    require!("redis-server");
+    let names: [(&str, &[&str]); 5] = [
+        ("reader", &["read"]),
+        ("publisher", &["publish"]),
+        ("starter", &["start:staging"]),
+        ("canceller", &["cancel"]),
+        ("worker", &["box:staging"]),
+    ];
+    let tokens: Vec<Value> = names.iter().map(|(name, can)| token(name, can)).collect();
+    let service = Service::start(&Scope::new(), json!({ "service": { "tokens": tokens } }));
+    let (status, body) = service.http.get("/v1/audit");
+    assert_eq!((status, kind(&body)), (401, "unauthorized"));
+    assert_eq!(service.http.get("/healthz").0, 200, "liveness needs no token");
+    let (status, body) = service.http.clone().with_token("guess").get("/v1/audit");
+    assert_eq!((status, kind(&body)), (401, "unauthorized"));
+
+    let release = json!({ "role": "app", "tag": "v1" });
+    let freeze = |environment: &str| json!({ "environment": environment, "reason": "holidays" });
+    for (name, publish, here, there) in [
+        ("reader", 403, 403, 403),
+        ("publisher", 201, 403, 403),
+        ("starter", 403, 201, 403),
+        ("canceller", 403, 403, 403),
+        ("worker", 403, 403, 403),
+    ] {
+        let http = service.http.clone().with_token(name);
+        assert_eq!(http.post("/v1/releases", &release).0, publish, "{name} publishes");
+        assert_eq!(http.post("/v1/freezes", &freeze("staging")).0, here, "{name} freezes staging");
+        assert_eq!(http.post("/v1/freezes", &freeze("production")).0, there, "{name} freezes production");
+        for path in ["/v1/audit", "/v1/freezes", "/v1/releases?role=app"] {
+            assert_eq!(http.get(path).0, 200, "{name} reads {path}");
+        }
+        let (status, body) = http.delete("/v1/freezes?environment=production");
+        assert_eq!((status, kind(&body)), (403, "forbidden"), "{name} unfreezes production");
+        assert!(body["error"]["message"].as_str().unwrap().contains(name), "{body}");
+    }
+
+    let entries = |name: &str| service.http.clone().with_token(name).get("/v1/audit").1["entries"].clone();
+    assert_eq!(entries("reader").as_array().unwrap().len(), 2, "{}", entries("reader"));
+    assert_eq!(entries("worker")[0]["action"], "freeze");
+    assert_eq!(entries("worker")[0]["by"], "starter");
+}
+
+#[test]
+fn a_narrow_token_sees_its_environment_only() {
+    require!("redis-server");
+    let tokens = [token("all", &["read", "start"]), token("narrow", &["start:staging"])];
+    let service = Service::start(&Scope::new(), json!({ "service": { "tokens": tokens } }));
+    let all = service.http.clone().with_token("all");
+    for environment in ["staging", "production"] {
+        assert_eq!(all.post("/v1/freezes", &json!({ "environment": environment })).0, 201);
+    }
+    let narrow = service.http.clone().with_token("narrow");
+    for (http, count) in [(&all, 2), (&narrow, 1)] {
+        assert_eq!(http.get("/v1/freezes").1["freezes"].as_array().unwrap().len(), count);
+        assert_eq!(http.get("/v1/audit").1["entries"].as_array().unwrap().len(), count);
+    }
+}
