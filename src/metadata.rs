@@ -33,19 +33,20 @@ impl Metadata {
 
     /// The instance's id, `i-…`.
     pub fn instance_id(&self) -> Result<String> {
-        self.ask("instance-id").context("write the instance's id as target_id or instance_id instead of auto")
+        self.ask("instance-id")
+            .context("cannot find out this box's instance id: write it as target_id or instance_id instead of auto")
     }
 
     /// The instance's private address.
     pub fn local_ipv4(&self) -> Result<String> {
-        self.ask("local-ipv4").context("write the machine's address as target_id instead of auto")
+        self.ask("local-ipv4").context("cannot find out this box's address: write it as target_id instead of auto")
     }
 
     /// The region that the environment names, else the instance's own.
     pub fn region(&self) -> Result<String> {
         match &self.region {
             Some(region) => Ok(region.clone()),
-            None => self.ask("placement/region").context("set AWS_DEFAULT_REGION to the load balancer's region"),
+            None => self.ask("placement/region").context("cannot find out this box's region: set AWS_DEFAULT_REGION"),
         }
     }
 

@@ -132,7 +132,7 @@ impl Serf {
         let address = &self.rpc_addr;
         let words = failure.last_words();
         let advice = match &failure {
-            Failure::NotFound { .. } => "install Serf".to_owned(),
+            Failure::NotFound { .. } => "cannot ask the Serf agent: install Serf, or mend PATH".to_owned(),
             _ if words.contains("uthentication") => {
                 format!("the Serf agent at {address} refuses our key: write its rpc_auth into serf_rpc_auth_file")
             }

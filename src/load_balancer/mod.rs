@@ -163,7 +163,7 @@ impl LoadBalancers {
         pace::floor(waiting.locks, self.0.len())
     }
 
-    /// Does the same for each, at once. Nobody's failure stops another: a box that is half registered serves nobody less.
+    /// Does the same for each, at once. A failure stops no other: what can be registered shall be.
     fn each<T: Send>(&self, act: impl Fn(&LoadBalancer) -> Result<T> + Sync) -> Result<Vec<T>> {
         let act = &act;
         let results: Vec<Result<T>> = thread::scope(|scope| {

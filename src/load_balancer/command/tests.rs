@@ -90,6 +90,19 @@ fn failures_are_told_from_answers() {
 }
 
 #[test]
+fn an_interruption_ends_the_wait() {
+    let dir = tempdir("interruption");
+    let never_ready = CommandLb { in_service: sh("exit 1"), ..folder(&dir, "a") };
+    let started = Instant::now();
+    let interrupted = || started.elapsed() > Duration::from_secs(1);
+    let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &|_| {} };
+    let error = resolve(vec![never_ready]).unwrap().register(started + Duration::from_secs(60), &waiting).unwrap_err();
+    assert_eq!(error.to_string(), "interrupted");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
 fn none_is_always_in_service() {
     let none = resolve(Vec::new()).unwrap();
     assert!(none.is_empty() && none.in_service(&process::never).unwrap());
