@@ -56,15 +56,17 @@ pub fn take_mark(state_dir: &Path, role: &Role) -> Result<bool> {
     }
 }
 
-/// Whether systemd runs this machine ([sd_booted(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html)).
+/// Whether systemd is to run the worker: it runs this machine
+/// ([sd_booted(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html)), and nobody wrote a `log_dir`,
+/// which is for detached workers: so several boxes can share a machine.
 #[must_use]
-pub fn under_systemd() -> bool {
-    Path::new("/run/systemd/system").is_dir()
+pub fn by_systemd(config: &Config) -> bool {
+    config.log_dir.is_none() && Path::new("/run/systemd/system").is_dir()
 }
 
 /// Starts the worker of `role` and does not wait for it. `config_path`: what `--config` said.
 pub fn start_worker(config: &Config, config_path: Option<&Path>, role: &Role) -> Result<()> {
-    if under_systemd() {
+    if by_systemd(config) {
         match process::run(&start_unit(role), &process::never) {
             Ok(_) => return Ok(()),
             Err(failure) => warn!("{failure}; starting a detached worker, which ends with the Serf agent's unit"),
@@ -76,10 +78,8 @@ pub fn start_worker(config: &Config, config_path: Option<&Path>, role: &Role) ->
 
 /// `--no-block`: the agent waits for its handler, and the worker may wait for hours.
 fn start_unit(role: &Role) -> Program {
-    Program::new(
-        Duration::from_secs(10),
-        ["systemctl".to_owned(), "start".to_owned(), "--no-block".to_owned(), format!("deployctl@{role}.service")],
-    )
+    let unit = format!("deployctl@{role}.service");
+    Program::new(Duration::from_secs(10), ["systemctl", "start", "--no-block", "--no-ask-password", &unit])
 }
 
 /// Our own arguments for the detached worker.
@@ -131,7 +131,10 @@ mod tests {
 
     #[test]
     fn systemd_is_asked_without_waiting() {
-        assert_eq!(start_unit(&app()).argv, ["systemctl", "start", "--no-block", "deployctl@app.service"]);
+        assert_eq!(
+            start_unit(&app()).argv,
+            ["systemctl", "start", "--no-block", "--no-ask-password", "deployctl@app.service"]
+        );
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
             report.line(&name, finding)?;
         }
     }
-    report.line("worker", systemd(wake::under_systemd()))?;
+    report.line("worker", worker(&config))?;
     if report.bad == 0 {
         return Ok(Exit::Done);
     }
@@ -125,9 +125,10 @@ fn aws() -> Finding {
     Ok(said.split_whitespace().next().unwrap_or("unknown version").to_owned())
 }
 
-fn systemd(booted: bool) -> Finding {
-    if !booted {
-        return Ok("detached, for no systemd runs here: run `deployctl sync` at boot and by a timer".to_owned());
+fn worker(config: &Config) -> Finding {
+    if !wake::by_systemd(config) {
+        let folder = wake::log_dir(config);
+        return Ok(format!("detached, logs into {}; run `deployctl sync` at boot and by a timer", folder.display()));
     }
     for unit in ["deployctl@.service", "deployctl-sync.timer"] {
         process::run(&Program::new(VERSION, ["systemctl", "cat", unit]), &never)

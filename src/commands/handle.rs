@@ -58,7 +58,8 @@ fn refuse(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
 }
 
 fn tell_log(cli: &Cli, line: &str) -> Result<()> {
-    if wake::under_systemd() {
+    let config = Config::load(cli.config.as_deref(), &variable);
+    if wake::by_systemd(config.as_ref().unwrap_or(&Config::default())) {
         // The syslog protocol (RFC 3164), facility daemon, severity error: the journal listens.
         let message = format!("<27>deployctl[{}]: {line}", std::process::id());
         return UnixDatagram::unbound()
@@ -66,7 +67,7 @@ fn tell_log(cli: &Cli, line: &str) -> Result<()> {
             .map(drop)
             .context("cannot write to /dev/log");
     }
-    let config = Config::load(cli.config.as_deref(), &variable)?;
+    let config = config?;
     let folder = wake::log_dir(&config);
     if config.log_dir.is_none() && !folder.is_dir() {
         return Ok(());
