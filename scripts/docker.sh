@@ -29,6 +29,7 @@ start_docker() {
 stop_docker() {
     [[ -n $docker_pid ]] || return 0
     stop_pid "$docker_pid" 30
+    as_root rm -f /run/deployctl-dockerd.pid.starting
     docker_pid=''
 }
 

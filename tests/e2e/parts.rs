@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Behaviour, Engine, Http, Images, Moto, Redis, Registry, Scope, free_port, require, run, wait_for,
+    Behaviour, Engine, Http, Images, Moto, Prometheus, Redis, Registry, Scope, free_port, require, run, wait_for,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -139,4 +139,13 @@ fn a_private_engine_restarts_without_the_machines_noticing() {
     engine.resume(&scope);
     answers();
     assert!(Engine::shared().docker(&["network", "ls"]).contains("bridge"));
+}
+
+#[test]
+fn prometheus_tells_what_a_test_sets() {
+    require!("prometheus", "busybox");
+    let scope = Scope::new();
+    let prometheus = Prometheus::start(&scope);
+    prometheus.set("error_rate", 0.5);
+    prometheus.set("error_rate", 0.01);
 }

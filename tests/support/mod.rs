@@ -15,6 +15,7 @@ mod images;
 mod moto;
 mod port;
 mod process;
+mod prometheus;
 mod redis;
 mod registry;
 mod scope;
@@ -31,6 +32,7 @@ pub use self::{
     moto::{LoadBalancer, Moto, Sampler, TargetGroup},
     port::free_port,
     process::Process,
+    prometheus::Prometheus,
     redis::Redis,
     registry::Registry,
     scope::{Running, Scope},
