@@ -21,6 +21,7 @@ pub fn deploy(site: &mut Site<'_>, order: &Order) -> Outcome {
 
 fn roll(site: &mut Site<'_>, order: &Order) -> Result<(), Setback> {
     site.join(order)?;
+    site.resume(order)?;
     if site.runs_already(order)? {
         info!("{} runs already, healthy and in service", order.tag);
         return Ok(site.report(order, Phase::Done, None, true)?);

@@ -18,7 +18,7 @@ mod steps;
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
-use log::{error, info};
+use log::{error, info, warn};
 
 use self::{
     file_lock::FileLock,
@@ -42,6 +42,9 @@ use crate::{
 
 /// How long a worker waits for the one before it to end.
 const PREDECESSOR: Duration = Duration::from_secs(3 * 3600);
+
+/// How long the service may be away when a person has named the tag.
+const SHORT: Duration = Duration::from_secs(5);
 
 /// `deployctl run`: brings the release of the deploy that rolls, or `tag`, to this box.
 pub fn run(config: &Config, role: &Role, environment: Option<&Environment>, tag: Option<Tag>) -> Result<Exit> {
@@ -115,7 +118,13 @@ fn work_under_lock(config: &Config, who: &Identity, role: &Role, wish: &Wish, sh
         wake::take_mark(&config.state_dir, role)?;
         let mut site = Site::open(config, who, role, shutdown.clone())?;
         let look = site.look()?;
-        let current = site.current(config.command_timeout)?;
+        let current = match (&wish, site.current(if wish.names_tag() { SHORT } else { config.command_timeout })) {
+            (Wish::Run(Some(_)), Err(error)) => {
+                warn!("{error:#}; going by Redis alone");
+                site.current_by_redis()?
+            }
+            (_, current) => current?,
+        };
         let schema = site.schema()?;
         let outcome = match decide(&wish, current.as_ref(), schema, &look) {
             Decision::Nothing(why) => {

@@ -38,6 +38,14 @@ pub enum Wish {
     Run(Option<Tag>),
 }
 
+impl Wish {
+    /// Whether a person has said which tag.
+    #[must_use]
+    pub fn names_tag(&self) -> bool {
+        matches!(self, Self::Run(Some(_)))
+    }
+}
+
 /// What the box looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
@@ -123,14 +131,16 @@ pub fn decide(wish: &Wish, current: Option<&Current>, schema: u32, look: &Look) 
         {
             return Order::by_hand(look, tag, Kind::Sync, false);
         }
+        // A new box proves nothing of a release that others already run.
+        let locked = !(look.is_new && proven);
         return Decision::Do(Order {
             id: deploy.id.clone(),
             tag: deploy.tag.clone(),
             kind: deploy.kind,
             joins: true,
-            locked: !(look.is_new && proven),
+            locked,
             recreate: deploy.recreate,
-            may_blame: deploy.last_good.as_ref() != Some(&deploy.tag),
+            may_blame: locked && deploy.last_good.as_ref() != Some(&deploy.tag),
             retry: matches!(wish, Wish::Run(_)),
         });
     }
@@ -290,7 +300,7 @@ mod tests {
         assert!(!first.joins && !first.locked && first.tag == tag("v1"));
         let proven = with_row(unproven, "box-2", Phase::Done);
         let first = order(decide(&Wish::Heal, Some(&proven), SCHEMA, &new));
-        assert!(first.joins && !first.locked && first.tag == tag("v2"));
+        assert!(first.joins && !first.locked && !first.may_blame && first.tag == tag("v2"));
         let complete = current(State::Deployed, "v2", State::Deployed);
         let first = order(decide(&Wish::Heal, Some(&complete), SCHEMA, &new));
         assert!(!first.joins && !first.locked && first.tag == tag("v2"));

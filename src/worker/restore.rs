@@ -49,7 +49,8 @@ impl Site<'_> {
     /// The box never left: it serves what it served.
     fn recover_untouched(&mut self, order: &Order, setback: Setback) -> Result<Outcome> {
         let (phase, detail, outcome) = match setback {
-            Setback::UnknownTag(reason) | Setback::Release(reason) => {
+            Setback::Release(reason) => (Phase::Failed, reason.clone(), Outcome::Failed(anyhow!(reason))),
+            Setback::UnknownTag(reason) => {
                 if order.may_blame {
                     self.blame(order, &reason, "");
                 }
@@ -60,7 +61,10 @@ impl Site<'_> {
                 (Phase::Cancelled, describe(&cancel), Outcome::Broken(describe(&cancel)))
             }
             Setback::Cancelled(cancel) => (Phase::Cancelled, describe(&cancel), Outcome::Cancelled(describe(&cancel))),
-            Setback::Superseded => return Ok(Outcome::Again),
+            Setback::Superseded => {
+                self.give_back(order)?;
+                return Ok(Outcome::Again);
+            }
             Setback::Ended => return self.after_the_end(order),
             Setback::NoLock(what) => (Phase::Failed, format!("no lock: {what}"), Outcome::NoLock(what)),
             Setback::Rolling => return Ok(Outcome::Rolling),
@@ -69,8 +73,7 @@ impl Site<'_> {
                 (Phase::Expected, text.clone(), Outcome::Cancelled(text))
             }
         };
-        let in_service = self.journal.state().work.is_none();
-        self.report(order, phase, Some(detail), in_service)?;
+        self.say(order, phase, detail, false);
         Ok(outcome)
     }
 
@@ -214,13 +217,21 @@ impl Site<'_> {
         match returned {
             Ok(()) => {
                 self.journal.update(|state| state.work = None)?;
-                self.report(order, phase, Some(why.to_owned()), true)
+                self.say(order, phase, why.to_owned(), true);
             }
             Err(error) => {
                 error!("{}: THIS BOX STAYS OUT OF SERVICE: {error:#}; mend it, then `deployctl run`", self.place);
                 let detail = format!("{why}; stays out of service: {error:#}");
-                self.report(order, Phase::Failed, Some(detail), false)
+                self.say(order, Phase::Failed, detail, false);
             }
+        }
+        Ok(())
+    }
+
+    /// Reports how it ended. Where even that fails, what went wrong before is still the news.
+    fn say(&mut self, order: &Order, phase: Phase, detail: String, in_service: bool) {
+        if let Err(error) = self.report(order, phase, Some(detail), in_service) {
+            warn!("{}: {error:#}; the deploy does not know how this box ended", self.place);
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::{
-    api::{Current, Kind},
+    api::{Current, Kind, State},
     compose::{DeployVars, EngineWatch, Project, Rendered},
     config::{Config, RoleConfig},
     load_balancer::{Auto, LoadBalancers, Setting},
@@ -170,6 +170,18 @@ impl<'a> Site<'a> {
                 other => return other.map_err(Into::into),
             }
         }
+    }
+
+    /// The same by Redis alone, for a person who names the tag while the service is away.
+    pub(crate) fn current_by_redis(&mut self) -> Result<Option<Current>> {
+        self.ride_out(self.config.command_timeout, |site| {
+            let Some(newest) = site.locks.current()? else { return Ok(None) };
+            let rolling = (newest.state() == State::Rolling).then(|| newest.clone());
+            let Some(doc) = rolling.map_or_else(|| site.locks.complete(), |doc| Ok(Some(doc)))? else {
+                return Ok(None);
+            };
+            Ok(Some(Current { deploy: site.locks.show(&doc, true)?, latest: newest.state() }))
+        })
     }
 
     /// Whether the box is out of service, as far as this worker brought it there.

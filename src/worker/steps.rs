@@ -28,6 +28,10 @@ use crate::{
 
 /// On top of what a step may take, before its lock is no longer renewed.
 const SLACK: Duration = Duration::from_secs(30);
+/// Long enough to be said once; a box that waits is heard of when it asks for a lock.
+const ONCE: Duration = Duration::from_millis(400);
+/// How long Redis may be away when a box that holds nothing says how its part ended.
+const LAST_WORD: Duration = Duration::from_secs(30);
 
 impl Site<'_> {
     /// Takes the box's place in the deploy, and starts to be heard of.
@@ -63,6 +67,16 @@ impl Site<'_> {
         }
     }
 
+    /// A box that is out already takes its lock first: whatever fails from here on, it goes back and into service.
+    pub(crate) fn resume(&mut self, order: &Order) -> Result<(), Setback> {
+        let name = self.name.clone();
+        if order.locked && self.ride_out(self.config.command_timeout, |site| site.locks.is_out(&name))? {
+            info!("{}: out of service from before; taking the lock first", self.place);
+            self.wait_for_lock(order)?;
+        }
+        Ok(())
+    }
+
     /// Whether the box already runs the release: the same image, the same rendered configuration, healthy, in service.
     pub(crate) fn runs_already(&mut self, order: &Order) -> Result<bool, Setback> {
         let rendered = self.render(order)?;
@@ -74,10 +88,7 @@ impl Site<'_> {
         let interrupted = self.interruption();
         let same = self.project.runs(&rendered, &interrupted)?
             && self.project.is_healthy_now(&self.role.health, &interrupted)?;
-        let name = self.name.clone();
-        Ok(same
-            && !self.ride_out(self.config.command_timeout, |site| site.locks.is_out(&name))?
-            && self.balancers()?.in_service(&interrupted)?)
+        Ok(same && self.balancers()?.in_service(&interrupted)?)
     }
 
     /// Renders the compose file with the order's variables, and keeps the result.
@@ -110,9 +121,12 @@ impl Site<'_> {
 
     /// Waits until a lock is this box's. A cancel, the deploy's end or being told to stop end the wait at once.
     pub(crate) fn wait_for_lock(&mut self, order: &Order) -> Result<(), Setback> {
+        if self.held().is_some() {
+            return Ok(());
+        }
         let hand = self.hand(order)?;
         if order.joins {
-            self.enter(Phase::Waiting, Duration::from_secs(5));
+            self.enter(Phase::Waiting, ONCE);
         }
         let settle = 3 * self.config.renew_interval();
         let (mut waits_for, mut since) = (String::new(), Instant::now());
@@ -133,6 +147,7 @@ impl Site<'_> {
                         keeper.remember(epoch);
                         keeper.set_out(out);
                         keeper.heard(cancel);
+                        keeper.enter(Phase::Waiting, self.config.command_timeout + SLACK);
                     }
                     return Ok(());
                 }
@@ -351,16 +366,17 @@ impl Site<'_> {
     ) -> Result<()> {
         let held = self.held();
         self.rest();
-        let running = self.journal.state().good.as_ref().map(|good| good.tag.clone()).filter(|_| in_service);
+        let tag = self.journal.state().good.as_ref().map(|good| good.tag.clone());
         let finish = Finish {
             phase: order.joins.then_some(phase),
-            tag: running.clone(),
+            tag: tag.clone(),
             detail,
             in_service,
-            running,
+            running: tag.filter(|_| in_service),
             quiet: false,
         };
-        let remaining = self.ride_out(self.config.lock_ttl, |site| {
+        let patience = if held.is_some() { self.config.lock_ttl } else { LAST_WORD };
+        let remaining = self.ride_out(patience, |site| {
             let name = site.name.clone();
             site.locks.finish(&name, &order.id, held.as_ref(), &finish)
         })?;
