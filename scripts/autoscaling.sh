@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# A box of an auto-scaling group answers the group's lifecycle hooks:
+#
+#   autoscaling.sh launch GROUP HOOK       from user data: brings the box to what it should run, then lets it in;
+#                                          a box that does not get there is replaced
+#   autoscaling.sh terminate GROUP HOOK    as a service: when the group wants the box gone, takes it out of service
+#                                          under a lock, leaves the fleet, then lets it go
+set -euo pipefail
+
+# How long a box that goes may wait for its lock; the hook's own timeout (an hour by default) must be longer.
+patience=${PATIENCE:-30m}
+roles=${ROLES:-$(serf info -format=json | sed -n 's/.*"images": *"\([^"]*\)".*/\1/p' | tr ',' ' ')}
+metadata=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}
+metadata=${metadata%/}
+
+ask_metadata() {
+    local token
+    token=$(curl -fsS -m 2 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" "$metadata/latest/api/token") || return
+    curl -fsS -m 2 -H "X-aws-ec2-metadata-token: $token" "$metadata/latest/meta-data/$1"
+}
+
+answer() { # RESULT
+    aws --region "$(ask_metadata placement/region)" autoscaling complete-lifecycle-action \
+        --auto-scaling-group-name "$group" --lifecycle-hook-name "$hook" \
+        --instance-id "$(ask_metadata instance-id)" --lifecycle-action-result "$1"
+}
+
+launch() {
+    # Serf, Redis and Docker may still be on their way up.
+    local try
+    for ((try = 1; try <= 10; try++)); do
+        if deployctl sync; then
+            answer CONTINUE
+            return
+        fi
+        sleep 15
+    done
+    answer ABANDON
+    return 1
+}
+
+terminate() {
+    until [[ $(ask_metadata autoscaling/target-lifecycle-state) == Terminated ]]; do sleep 5; done
+    local role
+    for role in $roles; do
+        # The group takes the box whatever we say: better out of turn than cut off.
+        timeout "$patience" deployctl out --role "$role" --reason "the auto-scaling group terminates this box" || true
+    done
+    serf leave || true
+    answer CONTINUE
+}
+
+[[ $# -eq 3 && $1 =~ ^(launch|terminate)$ ]] || {
+    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+}
+group=$2 hook=$3
+"$1"
