@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
     locks,
@@ -36,18 +36,21 @@ pub fn run(config: &Config, args: &Status) -> Result<Exit> {
         print(&history(Style::for_stdout(), &service.audit(PAST)?, &args.filter))?;
     } else if args.json {
         let seen = Seen::look(&service, &args.filter)?;
-        print(&[json!({"deploys": seen.deploys, "running": seen.running}).to_string()])?;
+        print(&[serde_json::to_string(&Json { deploys: &seen.deploys, running: &seen.running })?])?;
     } else if args.watch {
         return watch(&service, &args.filter);
     } else {
         let seen = Seen::look(&service, &args.filter)?;
-        let mut lines = seen.lines(Style::for_stdout(), Timestamp::now(), usize::MAX);
-        for deploy in seen.newest().filter(|deploy| deploy.state == State::Broken) {
-            lines.extend(watch::evidence(&service, deploy)?.into_iter().map(|line| format!("  {line}")));
-        }
-        print(&lines)?;
+        print(&seen.lines(Style::for_stdout(), Timestamp::now(), usize::MAX))?;
     }
     Ok(Exit::Done)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Json<'a> {
+    deploys: &'a [Deploy],
+    running: &'a [Running],
 }
 
 fn print(lines: &[String]) -> io::Result<()> {
@@ -86,6 +89,8 @@ struct Seen {
     deploys: Vec<Deploy>,
     locks: BTreeMap<Place, Locks>,
     freezes: Vec<Freeze>,
+    /// By the id of the deploy: why its release is broken.
+    evidence: BTreeMap<String, Vec<String>>,
 }
 
 impl Seen {
@@ -106,7 +111,11 @@ impl Seen {
             environment.is_none_or(|environment| freeze.environment == *environment)
                 && role.is_none_or(|role| freeze.role.as_ref().is_none_or(|frozen| frozen == role))
         });
-        Ok(Self { running, deploys, locks, freezes })
+        let mut seen = Self { running, deploys, locks, freezes, evidence: BTreeMap::new() };
+        let broken = seen.newest().filter(|deploy| deploy.state == State::Broken);
+        let evidence = broken.map(|deploy| Ok((deploy.id.clone(), watch::evidence(service, deploy)?)));
+        seen.evidence = evidence.collect::<Answer<_>>()?;
+        Ok(seen)
     }
 
     /// The newest deploy of each place, by place.
@@ -124,7 +133,7 @@ impl Seen {
             let what = freeze.role.as_ref().map(|role| format!("{role} in ")).unwrap_or_default();
             let reason = freeze.reason.as_deref().unwrap_or("no reason given");
             let since = age(now, &freeze.at);
-            let text = format!("{what}{} is frozen since {since} by {}: {reason}", freeze.environment, freeze.by);
+            let text = format!("{what}{} is frozen for {since} now, by {}: {reason}", freeze.environment, freeze.by);
             lines.push(style.paint(Paint::Yellow, &text));
         }
         for (place, locks) in &self.locks {
@@ -136,6 +145,7 @@ impl Seen {
             lines.push(String::new());
             for deploy in shown {
                 lines.extend(self::deploy(style, deploy, locks, now, most_boxes));
+                lines.extend(self.evidence.get(&deploy.id).into_iter().flatten().map(|line| format!("  {line}")));
             }
             if !locks.locks.is_empty() || !locks.out.is_empty() {
                 lines.extend(locks::lines(style, place, locks, now).into_iter().skip(1));

@@ -186,8 +186,9 @@ fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
         let bad =
             deploy.boxes.iter().filter(|row| matches!(row.phase, Phase::Failed | Phase::Lost | Phase::RolledBack));
         lines.extend(bad.map(|row| {
-            let detail = screen::printable(row.detail.as_deref().unwrap_or_default()).replace('\n', " ");
-            format!("  {} {}: {detail}", row.name, row.phase)
+            let detail =
+                row.detail.as_deref().map(|detail| format!(": {}", screen::printable(detail).replace('\n', " ")));
+            format!("  {} {}{}", row.name, row.phase, detail.unwrap_or_default())
         }));
     }
     if deploy.state == State::Broken {
@@ -208,7 +209,7 @@ fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
 }
 
 /// What a broken release left behind: the reason, and its container's last words, indented.
-pub fn evidence(service: &Service, deploy: &Deploy) -> Result<Vec<String>> {
+pub fn evidence(service: &Service, deploy: &Deploy) -> Result<Vec<String>, Error> {
     let Some(release) = service.release(&deploy.role, &deploy.tag)? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
     if let Some(reason) = release.reason.filter(|reason| deploy.reason.as_ref() != Some(reason)) {

@@ -13,12 +13,17 @@ use crate::{
 /// What is to happen, in one line: `v41 → v42, 60 boxes, 20 at a time`.
 #[must_use]
 pub fn headline(deploy: &Deploy) -> String {
-    let tags = match &deploy.last_good {
+    let tags = tags(deploy);
+    format!("{tags}, {}, {} at a time", count(deploy.size), deploy.locks)
+}
+
+/// `v41 → v42`.
+fn tags(deploy: &Deploy) -> String {
+    match &deploy.last_good {
         Some(last) if *last == deploy.tag => format!("{last} again"),
         Some(last) => format!("{last} → {}", deploy.tag),
         None => format!("{}, the first here", deploy.tag),
-    };
-    format!("{tags}, {}, {} at a time", count(deploy.size), deploy.locks)
+    }
 }
 
 /// `1 box`, `2 boxes`.
@@ -29,7 +34,9 @@ fn count(boxes: u32) -> String {
 /// How long ago an RFC 3339 time was, for people; the text itself when it is none.
 #[must_use]
 pub fn age(now: Timestamp, at: &str) -> String {
-    at.parse::<Timestamp>().map_or_else(|_| at.to_owned(), |at| duration::display(between(at, now)))
+    let Ok(at) = at.parse::<Timestamp>() else { return at.to_owned() };
+    let age = between(at, now);
+    if age < Duration::from_secs(60) { format!("{}s", age.as_secs()) } else { duration::display(age) }
 }
 
 fn between(from: Timestamp, to: Timestamp) -> Duration {
@@ -119,14 +126,11 @@ pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> String {
     match deploy.state {
         State::Queued => format!("{place}: {tag} is queued{reason}"),
         State::Rolling => {
-            let done = deploy.boxes.iter().filter(|row| row.phase == Phase::Done).count();
-            let progress = if deploy.boxes.is_empty() {
-                format!("{} to go", deploy.remaining)
-            } else {
-                format!("{done} done, {} to go", deploy.remaining)
-            };
+            let done = deploy.size.saturating_sub(deploy.remaining);
             let state = style.paint(Paint::Blue, "rolling");
-            format!("{place}: {} {state} for {}: {progress}{reason}", headline(deploy), age(now, &deploy.started_at))
+            let (tags, age, size, locks) =
+                (tags(deploy), age(now, &deploy.started_at), count(deploy.size), deploy.locks);
+            format!("{place}: {tags}, {state} for {age}: {done} of {size} finished, {locks} at a time{reason}")
         }
         State::Deployed => {
             let state = style.paint(Paint::Green, "deployed");
@@ -198,7 +202,7 @@ mod tests {
         let shown = |patch| outcome(Style::plain(), &deploy(patch), now());
         assert_eq!(
             shown(json!({"remaining": 12})),
-            "app in staging: v41 → v42, 60 boxes, 20 at a time rolling for 1m 5s: 12 to go"
+            "app in staging: v41 → v42, rolling for 1m 5s: 48 of 60 boxes finished, 20 at a time"
         );
         assert_eq!(
             shown(json!({"state": "broken", "reason": "exit code 1", "ended_at": "2026-01-01T00:02:03Z"})),
