@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use log::info;
 
 use super::{
@@ -121,22 +121,9 @@ impl Site<'_> {
     }
 
     /// A box that a person keeps out has no part in the deploy that rolls: it says so, and nobody waits for it.
-    pub(crate) fn say_left_alone(&mut self, current: Option<&Current>, look: &Look) -> Result<()> {
-        let Some(reason) = &look.kept_out else { return Ok(()) };
-        let Some(deploy) = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling) else {
-            return Ok(());
-        };
-        let (name, id) = (self.name.clone(), deploy.id.clone());
-        let finish = Finish {
-            phase: Some(Phase::Cancelled),
-            detail: Some(format!("out by hand: {reason}")),
-            ..Finish::default()
-        };
-        self.ride_out(self.config.command_timeout, |site| {
-            site.locks.join(&name, &id, &[], false, None)?;
-            site.locks.finish(&name, &id, None, &finish)
-        })
-        .map(drop)
-        .map_err(|e| anyhow!("{e:#}"))
+    pub(crate) fn say_left_alone(&mut self, current: Option<&Current>, look: &Look) {
+        let Some(reason) = &look.kept_out else { return };
+        let Some(deploy) = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling) else { return };
+        self.take_part_as(&deploy.id.clone(), Phase::Cancelled, format!("out by hand: {reason}"));
     }
 }

@@ -117,7 +117,6 @@ fn work_under_lock(config: &Config, who: &Identity, role: &Role, wish: &Wish, sh
     for _ in 0..100 {
         wake::take_mark(&config.state_dir, role)?;
         let mut site = Site::open(config, who, role, shutdown.clone())?;
-        let look = site.look()?;
         let current = match (&wish, site.current(if wish.names_tag() { SHORT } else { config.command_timeout })) {
             (Wish::Run(Some(_)), Err(error)) => {
                 warn!("{error:#}; going by Redis alone");
@@ -126,10 +125,14 @@ fn work_under_lock(config: &Config, who: &Identity, role: &Role, wish: &Wish, sh
             (_, current) => current?,
         };
         let schema = site.schema()?;
+        let look = match site.look() {
+            Ok(look) => look,
+            Err(error) => return Err(site.unable(current.as_ref(), error)),
+        };
         let outcome = match decide(&wish, current.as_ref(), schema, &look) {
             Decision::Nothing(why) => {
                 info!("{}: nothing to do: {why}", site.place);
-                site.say_left_alone(current.as_ref(), &look)?;
+                site.say_left_alone(current.as_ref(), &look);
                 return Ok(Exit::Done);
             }
             Decision::Refuse(exit, why) => bail!(exit.because(anyhow!(why))),

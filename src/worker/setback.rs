@@ -63,7 +63,10 @@ impl Outcome {
             Self::Cancelled(why) => (Exit::Cancelled, why),
             Self::Broken(why) => (Exit::Broken, why),
             Self::NoLock(what) => (Exit::NoLock, format!("no lock within lock_timeout; it waited for {what}")),
-            Self::Rolling => (Exit::Blocked, "a deploy is rolling: run without a tag to join it".to_owned()),
+            Self::Rolling => (
+                Exit::Blocked,
+                "a deploy is rolling: join it with `deployctl run` without a tag, or try again after it".to_owned(),
+            ),
         };
         Err(exit.because(anyhow::anyhow!(text)))
     }

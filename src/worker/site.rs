@@ -2,7 +2,7 @@
 
 use std::{env, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use log::warn;
 
 use super::{
@@ -13,17 +13,20 @@ use super::{
     shutdown::Shutdown,
 };
 use crate::{
-    api::{Current, Kind, State},
+    api::{Current, Kind, Phase, State},
     compose::{DeployVars, EngineWatch, Project, Rendered},
     config::{Config, RoleConfig},
     load_balancer::{Auto, LoadBalancers, Setting},
-    locks::{Locks, Store, Trouble},
+    locks::{Finish, Locks, Store, Trouble},
     metadata::Metadata,
     names::{BoxName, Environment, Place, Role, Tag},
     pause::pause,
     releases::Service,
     serf::{LocalNode, Serf},
 };
+
+/// How long a Docker engine may take to come back before the box counts as failed.
+const ENGINE: Duration = Duration::from_secs(60);
 
 /// Everything for one role on this box.
 pub struct Site<'a> {
@@ -203,37 +206,70 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Looks at the box: its journal, its container, its load balancers, and its place in Redis.
+    /// Looks at the box: its journal, its container, its load balancers, and its place in Redis. Waits a while for a
+    /// Docker engine that restarts.
     pub(crate) fn look(&mut self) -> Result<Look> {
         let interrupted = self.interruption();
-        let patience = self.config.command_timeout;
-        let (out, complete) = self.ride_out(patience, |site| {
+        let (out, complete) = self.ride_out(self.config.command_timeout, |site| {
             let name = site.name.clone();
             Ok((site.locks.is_out(&name)?, site.locks.complete()?))
         })?;
-        let state = self.journal.state().clone();
-        let container = self.project.container(&interrupted)?;
-        let tag = state.good.as_ref().map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
-        let vars = self.vars("look", &tag, Kind::Sync);
-        let in_service = self.resolve_balancers(&vars)?.in_service(&interrupted)?;
-        let is_new =
-            state.good.is_none() && container.is_none() && (!in_service || self.role.load_balancers.is_empty());
-        let healthy = match &state.good {
-            Some(good) if container.is_some() => {
-                self.project.runs(&good.rendered, &interrupted)?
-                    && self.project.is_healthy_now(&self.role.health, &interrupted)?
+        let mut patience = Patience::new(self.config.command_timeout.min(ENGINE));
+        let (has_container, healthy, in_service) = loop {
+            match self.look_outside(&interrupted) {
+                Ok(seen) => break seen,
+                Err(error) => patience.wait(error, &interrupted)?,
             }
-            _ => false,
         };
+        let state = self.journal.state().clone();
+        let unseen = !in_service || self.role.load_balancers.is_empty();
         Ok(Look {
             name: self.name.clone(),
             out: out || state.work.is_some(),
             kept_out: state.kept_out,
-            good: state.good.map(|good| (good.tag, (good.kind == Kind::Manual).then_some(good.at))),
-            is_new: is_new && !out,
+            is_new: state.good.is_none() && !has_container && unseen && !out,
             serves: healthy && in_service,
+            good: state.good.map(|good| (good.tag, (good.kind == Kind::Manual).then_some(good.at))),
             complete_at: complete.and_then(|doc| doc.ended),
         })
+    }
+
+    /// Whether there is a container, whether it is the last good one and healthy, and whether it gets requests.
+    fn look_outside(&self, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<(bool, bool, bool)> {
+        let good = self.journal.state().good.as_ref();
+        let has_container = self.project.container(interrupted)?.is_some();
+        let tag = good.map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
+        let in_service = self.resolve_balancers(&self.vars("look", &tag, Kind::Sync))?.in_service(interrupted)?;
+        let healthy = match good {
+            Some(good) if has_container => {
+                self.project.runs(&good.rendered, interrupted)?
+                    && self.project.is_healthy_now(&self.role.health, interrupted)?
+            }
+            _ => false,
+        };
+        Ok((has_container, healthy, in_service))
+    }
+
+    /// A box that cannot even look at itself has failed in the deploy that rolls, if one does.
+    pub(crate) fn unable(&mut self, current: Option<&Current>, error: Error) -> Error {
+        let rolling = current.map(|current| &current.deploy).filter(|deploy| deploy.state == State::Rolling);
+        if let Some(deploy) = rolling {
+            self.take_part_as(&deploy.id.clone(), Phase::Failed, format!("{error:#}"));
+        }
+        error
+    }
+
+    /// Takes the box's place in the deploy `id`, only to end it at once.
+    pub(crate) fn take_part_as(&mut self, id: &str, phase: Phase, detail: String) {
+        let finish = Finish { phase: Some(phase), detail: Some(detail), ..Finish::default() };
+        let said = self.ride_out(ENGINE, |site| {
+            let name = site.name.clone();
+            site.locks.join(&name, id, &[], false, None)?;
+            site.locks.finish(&name, id, None, &finish)
+        });
+        if let Err(error) = said {
+            warn!("{error:#}; the deploy {id} does not know of this box");
+        }
     }
 
     /// Live boxes of this place, by this box's own agent; itself always among them.
