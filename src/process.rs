@@ -24,7 +24,7 @@ use rustix::{
 };
 
 use self::capture::Capture;
-pub use self::failure::{Failure, command_line};
+pub use self::failure::{Failure, command_line, last_lines};
 
 /// Between TERM and KILL.
 const KILL_GRACE: Duration = Duration::from_secs(2);

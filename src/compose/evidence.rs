@@ -86,12 +86,6 @@ pub(super) fn merge(stdout: &str, stderr: &str) -> String {
     lines.iter().map(|(_, words)| *words).collect::<Vec<_>>().join("\n")
 }
 
-/// The last line that says something, for an error.
-pub(super) fn last_words(logs: &str) -> Option<String> {
-    let line = logs.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
-}
-
 /// The end of a text that is too long, from the beginning of a line where there is one.
 fn end_of(text: &str, most: usize) -> String {
     if text.len() <= most {
@@ -111,8 +105,6 @@ mod tests {
         let stdout = "2026-11-26T04:31:43.000000001Z one\n2026-11-26T04:31:43.000000003Z three a b\n";
         let stderr = "2026-11-26T04:31:43.000000002Z two\n";
         assert_eq!(merge(stdout, stderr), "one\ntwo\nthree a b");
-        assert_eq!(last_words("one\n\u{1b}[31mboom\n\n").as_deref(), Some("[31mboom"));
-        assert_eq!(last_words("\n"), None);
     }
 
     #[test]

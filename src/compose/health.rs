@@ -12,12 +12,13 @@ use anyhow::{Context, Result, anyhow};
 use ureq::Agent;
 
 use super::{
-    Project, Rendered, Restarts, evidence,
+    Project, Rendered, Restarts,
     judge::{Fault, Look, Verdict, Wait, judge},
 };
 use crate::{
     config::Health,
     pause::{jittered, pause},
+    process::last_lines,
 };
 
 /// Between two looks.
@@ -68,7 +69,7 @@ impl Project {
                     match wait.see(Instant::now(), look) {
                         Verdict::Healthy => return Ok(()),
                         Verdict::Unhealthy(fault) => {
-                            return Err(HealthFailure::Unhealthy(self.with_last_words(rendered, fault, interrupted)));
+                            return Err(HealthFailure::Unhealthy(self.with_last_words(rendered, &fault, interrupted)));
                         }
                         Verdict::Wait => {}
                     }
@@ -107,13 +108,11 @@ impl Project {
         }
     }
 
-    fn with_last_words(&self, rendered: &Rendered, fault: Fault, interrupted: &dyn Fn() -> bool) -> String {
-        let logs = self.logs(&fault.container, interrupted).ok();
-        let reason = match logs.as_deref().and_then(evidence::last_words) {
-            Some(words) => format!("{}, its last words: {words}", fault.reason),
-            None => fault.reason,
-        };
-        rendered.mask().apply(&reason)
+    fn with_last_words(&self, rendered: &Rendered, fault: &Fault, interrupted: &dyn Fn() -> bool) -> String {
+        let logs = self.logs(&fault.container, interrupted).unwrap_or_else(|e| format!("{e:#}"));
+        let words = last_lines(&rendered.mask().apply(&logs));
+        let reason = rendered.mask().apply(&fault.reason);
+        if words.is_empty() { reason } else { format!("{reason}, its last words: {words}") }
     }
 }
 

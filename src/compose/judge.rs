@@ -63,10 +63,9 @@ fn judge_one(container: &Container, watched: &str, before: &Restarts) -> Look {
     } else {
         format!("exited with code {}", container.exit_code)
     };
-    if before.since(container) > 0 || container.state == ContainerState::Restarting {
-        return Look::Failed(fault(&format!("{ended} and was restarted")));
-    }
     match container.state {
+        // One that runs again has no exit code any more.
+        ContainerState::Running if before.since(container) > 0 => Look::Failed(fault("ended and was restarted")),
         ContainerState::Running => match container.health {
             None | Some(HealthState::None | HealthState::Healthy) => {
                 Look::Good(vec![(container.id.clone(), container.started_at.clone())])
@@ -76,12 +75,12 @@ fn judge_one(container: &Container, watched: &str, before: &Restarts) -> Look {
         },
         // A one-shot service that did its work.
         ContainerState::Exited if container.exit_code == 0 && container.service != watched => Look::Good(Vec::new()),
+        ContainerState::Restarting => Look::Failed(fault(&format!("{ended} and restarts"))),
         ContainerState::Exited | ContainerState::Dead => Look::Failed(fault(&ended)),
         ContainerState::Created if container.error.is_empty() => Look::NotYet(fault("has not been started")),
         ContainerState::Created => Look::Failed(fault(&format!("cannot be started: {}", container.error))),
         ContainerState::Paused => Look::NotYet(fault("is paused")),
         ContainerState::Removing => Look::NotYet(fault("is being removed")),
-        ContainerState::Restarting => Look::Failed(fault("restarts")),
     }
 }
 
@@ -186,8 +185,10 @@ mod tests {
         assert_eq!(alone(exited(3)), "failed: app exited with code 3");
         let killed = Container { oom_killed: true, ..exited(137) };
         assert_eq!(alone(killed), "failed: app ran out of memory (exit code 137)");
-        let restarted = Container { restarts: 1, exit_code: 1, ..running("app") };
-        assert_eq!(alone(restarted), "failed: app exited with code 1 and was restarted");
+        let restarted = Container { restarts: 1, ..running("app") };
+        assert_eq!(alone(restarted), "failed: app ended and was restarted");
+        let restarting = Container { exit_code: 1, ..example("app", ContainerState::Restarting) };
+        assert_eq!(alone(restarting), "failed: app exited with code 1 and restarts");
         assert_eq!(alone(example("app", ContainerState::Created)), "not yet: app has not been started");
     }
 
@@ -213,7 +214,7 @@ mod tests {
         let before = Restarts::of(std::slice::from_ref(&old));
         assert_eq!(reason(judge(std::slice::from_ref(&old), "app", &before)), "good");
         let again = Container { restarts: 8, ..old };
-        assert_eq!(reason(judge(&[again], "app", &before)), "failed: side exited with code 0 and was restarted");
+        assert_eq!(reason(judge(&[again], "app", &before)), "failed: side ended and was restarted");
     }
 
     #[test]

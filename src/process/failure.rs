@@ -138,7 +138,9 @@ pub fn command_line(argv: &[String]) -> String {
     cut(&shown.collect::<Vec<_>>().join(" "))
 }
 
-fn last_lines(text: &str) -> String {
+/// What a program said last: at most three lines in one, without control characters; empty when it said nothing.
+#[must_use]
+pub fn last_lines(text: &str) -> String {
     let clean = without_escapes(text);
     let lines: Vec<&str> = clean.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines[lines.len().saturating_sub(LINES)..].join(" | ");

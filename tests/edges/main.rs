@@ -8,6 +8,7 @@ mod support;
 
 mod actor;
 mod aws_script;
+mod compose;
 mod load_balancer;
 mod load_balancer_faults;
 mod metadata;
