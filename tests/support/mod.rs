@@ -51,4 +51,21 @@ macro_rules! require {
     };
 }
 pub(crate) use require;
+
+/// [`require!`] for everything that a fleet is made of.
+macro_rules! require_fleet {
+    () => {
+        $crate::support::require!(
+            "serf",
+            "redis-server",
+            "docker",
+            "docker-compose",
+            "docker-registry",
+            "busybox",
+            "aws",
+            "moto_server",
+        );
+    };
+}
+pub(crate) use require_fleet;
 pub(crate) use tools::missing as tools_missing;

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::wait::wait_until;
+use super::wait::{last_lines, wait_until};
 
 /// A child process with its output in a file. Dropped, it is killed.
 #[derive(Debug)]
@@ -93,12 +93,13 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- {} wrote:\n{}", self.name, last_lines(&self.log(), 40));
+            // Every look at a Serf agent leaves such a line.
+            let log: String = self
+                .log()
+                .lines()
+                .filter(|line| !line.contains("agent.ipc: Accepted"))
+                .fold(String::new(), |log, line| log + line + "\n");
+            eprintln!("--- {} wrote:\n{}", self.name, last_lines(&log, 25));
         }
     }
-}
-
-fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
 }

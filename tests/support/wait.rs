@@ -26,3 +26,9 @@ pub fn wait_for<T, S: Display>(within: Duration, what: &str, mut look: impl FnMu
 pub fn wait_until(within: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(within, what, || if holds() { Ok(()) } else { Err("no") });
 }
+
+/// The end of a log.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,23 +1,21 @@
 //! A deploy, as the service's API tells it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use serde_json::Value;
 
-use super::{Fleet, Output, PATIENCE, wait_for};
+use super::{DEPLOYCTL, Http, Output, PATIENCE, Scope, node::log_of, run, wait_for};
+use crate::support::wait::last_lines;
 
-/// One deploy of a fleet.
+/// One deploy of a fleet. It borrows nothing, so that a test can stop parts of the fleet meanwhile.
 #[derive(Debug)]
-pub struct Deploy<'a> {
-    fleet: &'a Fleet,
-    id: String,
+pub struct Deploy {
+    pub(super) scope: Scope,
+    pub(super) service_url: String,
+    pub(super) id: String,
 }
 
-impl<'a> Deploy<'a> {
-    pub fn new(fleet: &'a Fleet, id: &str) -> Self {
-        Self { fleet, id: id.to_owned() }
-    }
-
+impl Deploy {
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -25,7 +23,7 @@ impl<'a> Deploy<'a> {
     /// `GET /v1/deploys/ID`
     #[track_caller]
     pub fn json(&self) -> Value {
-        let (status, deploy) = self.fleet.http().get(&format!("/v1/deploys/{}", self.id));
+        let (status, deploy) = Http::new(&self.service_url).get(&format!("/v1/deploys/{}", self.id));
         assert_eq!(status, 200, "{deploy}");
         deploy
     }
@@ -68,6 +66,14 @@ impl<'a> Deploy<'a> {
         self.wait_phases(&format!("{node} is {phase}"), |phases| phases.get(node).is_some_and(|seen| seen == phase));
     }
 
+    /// Waits until some box is in this phase, and gives its name.
+    #[track_caller]
+    pub fn wait_any(&self, phase: &str) -> String {
+        let in_it = |phases: &BTreeMap<String, String>| phases.values().any(|seen| seen == phase);
+        let phases = self.wait_phases(&format!("a box is {phase}"), in_it);
+        phases.into_iter().find_map(|(node, seen)| (seen == phase).then_some(node)).unwrap()
+    }
+
     /// Waits until the phases are as a test wants them, and gives them.
     #[track_caller]
     pub fn wait_phases(
@@ -85,18 +91,26 @@ impl<'a> Deploy<'a> {
     pub fn cancel(&self, arguments: &[&str]) -> Output {
         let deploy = self.json();
         let (role, environment) = (deploy["role"].as_str().unwrap(), deploy["environment"].as_str().unwrap());
-        self.fleet.deployctl(&[&["cancel", "-r", role, "-e", environment], arguments].concat())
+        let mut command = self.scope.command(DEPLOYCTL);
+        command.args(["cancel", "-r", role, "-e", environment]).args(arguments);
+        run(command.env("DEPLOYCTL_SERVICE_URL", &self.service_url))
     }
 
     /// The service may be down for a while.
     fn try_json(&self) -> Result<Value, String> {
-        let (status, body) = self.fleet.http().try_get(&format!("/v1/deploys/{}", self.id))?;
+        let (status, body) = Http::new(&self.service_url).try_get(&format!("/v1/deploys/{}", self.id))?;
         if status == 200 { serde_json::from_str(&body).map_err(|err| err.to_string()) } else { Err(body) }
     }
 
     /// The deploy and the last words of every worker: what one wants to know when it does not end as it should.
     fn describe(&self, deploy: &Value) -> String {
-        let logs = self.fleet.boxes.iter().map(|node| format!("--- {}\n{}", node.name(), node.last_log_lines(12)));
-        format!("{deploy:#}\n{}", logs.collect::<Vec<_>>().join("\n"))
+        let mut text = format!("{deploy:#}");
+        for entry in fs::read_dir(self.scope.dir()).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("box-") {
+                let log = log_of(&entry.path());
+                text.extend(["\n--- ", &entry.file_name().to_string_lossy(), "\n", &last_lines(&log, 12)]);
+            }
+        }
+        text
     }
 }

@@ -70,6 +70,15 @@ impl Fleet {
         &mut self.boxes[number - 1]
     }
 
+    /// The box with this name.
+    pub fn named(&self, name: &str) -> &Box {
+        self.boxes.iter().find(|node| node.name() == name).unwrap_or_else(|| panic!("no box {name}"))
+    }
+
+    pub fn named_mut(&mut self, name: &str) -> &mut Box {
+        self.boxes.iter_mut().find(|node| node.name() == name).unwrap_or_else(|| panic!("no box {name}"))
+    }
+
     /// The target group of a role in `staging`; see [`Fleet::target_group_in`].
     pub fn target_group(&self, role: &str) -> &TargetGroup {
         self.target_group_in(role, ENVIRONMENT)
@@ -104,12 +113,12 @@ impl Fleet {
     // --- what a person does, on a machine that has the service's address and nothing else
 
     /// Starts a deploy of `app` in `staging`.
-    pub fn start(&self, tag: &str) -> Deploy<'_> {
+    pub fn start(&self, tag: &str) -> Deploy {
         self.start_with(ROLE, ENVIRONMENT, &["-t", tag])
     }
 
     /// Starts a deploy with these further arguments.
-    pub fn start_with(&self, role: &str, environment: &str, arguments: &[&str]) -> Deploy<'_> {
+    pub fn start_with(&self, role: &str, environment: &str, arguments: &[&str]) -> Deploy {
         self.deployctl(&[&["start", "-r", role, "-e", environment], arguments].concat()).ok();
         self.newest_deploy(role, environment)
     }
@@ -121,11 +130,11 @@ impl Fleet {
     }
 
     /// The deploy that was started last.
-    pub fn newest_deploy(&self, role: &str, environment: &str) -> Deploy<'_> {
+    pub fn newest_deploy(&self, role: &str, environment: &str) -> Deploy {
         let query = format!("/v1/deploys?role={role}&environment={environment}&limit=1");
         let (_, answer) = self.http().get(&query);
         let id = answer["deploys"][0]["id"].as_str().unwrap_or_else(|| panic!("no deploy of {role}: {answer}"));
-        Deploy::new(self, id)
+        Deploy { scope: self.scope.clone(), service_url: self.service_url.clone(), id: id.to_owned() }
     }
 
     /// Runs `deployctl` as a person on a laptop does.

@@ -1,12 +1,17 @@
 //! A box of a fleet.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{DEPLOYCTL, Engine, Http, Output, Scope, SerfAgent, run, wait_for};
-use crate::support::scope::Running;
+use crate::support::{scope::Running, wait::last_lines};
 
 /// One machine, in all but name.
 #[derive(Debug)]
@@ -139,16 +144,27 @@ impl Box {
 
     /// What deployctl logged here.
     pub fn log(&self) -> String {
-        let mut files: Vec<_> = fs::read_dir(self.dir.join("log")).into_iter().flatten().flatten().collect();
-        files.sort_by_key(fs::DirEntry::path);
-        files.iter().map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
+        log_of(&self.dir)
     }
 
     pub fn last_log_lines(&self, count: usize) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(count)..].join("\n")
+        last_lines(&self.log(), count)
     }
+}
+
+impl Drop for Box {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- deployctl on {} logged:\n{}", self.name(), self.last_log_lines(40));
+        }
+    }
+}
+
+/// What deployctl logged on the box whose folder this is.
+pub fn log_of(dir: &Path) -> String {
+    let mut files: Vec<_> = fs::read_dir(dir.join("log")).into_iter().flatten().flatten().collect();
+    files.sort_by_key(fs::DirEntry::path);
+    files.iter().map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
 }
 
 /// Unique on the engine, which all boxes of all fleets share.
