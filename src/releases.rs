@@ -158,15 +158,7 @@ impl Service {
 
     /// Lets deploys start again; whether there was such a freeze.
     pub fn unfreeze(&self, freeze: &NewFreeze) -> Result<bool> {
-        let path = query(
-            "/v1/freezes",
-            &[
-                ("environment", Some(freeze.environment.as_str())),
-                ("role", freeze.role.as_ref().map(Role::as_str)),
-                ("reason", freeze.reason.as_deref()),
-            ],
-        );
-        absent(self.call("DELETE", &path, None)).map(|answer: Option<serde_json::Value>| answer.is_some())
+        absent(self.send("DELETE", "/v1/freezes", freeze)).map(|answer: Option<serde_json::Value>| answer.is_some())
     }
 
     /// Who holds which lock at `place`, and which boxes are out.
@@ -207,8 +199,12 @@ impl Service {
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        self.send("POST", path, body)
+    }
+
+    fn send<T: DeserializeOwned>(&self, method: &str, path: &str, body: &impl Serialize) -> Result<T> {
         let body = serde_json::to_string(body).map_err(|e| self.nonsense(path, &e.to_string()))?;
-        self.call("POST", path, Some(body))
+        self.call(method, path, Some(body))
     }
 
     fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<String>) -> Result<T> {
@@ -256,8 +252,8 @@ impl Service {
 
 /// `user@host` of this process, as it claims them; `env` looks an environment variable up.
 pub fn claimed_by(env: &dyn Fn(&str) -> Option<String>) -> AnyResult<String> {
-    let user =
-        ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env(name)).unwrap_or_else(|| "unknown".to_owned());
+    let named = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env(name));
+    let user = named.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read this host's name")?;
     Ok(format!("{user}@{}", host.trim()))
 }
