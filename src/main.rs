@@ -1,7 +1,8 @@
 //! Parse, set the logger up, dispatch, print the error chain, exit with the documented code.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
+use anyhow::anyhow;
 use clap::{Parser as _, error::ErrorKind};
 use deployctl::{cli::Cli, commands, exit::Exit, screen};
 
@@ -9,22 +10,25 @@ fn main() -> ExitCode {
     let exit = match Cli::try_parse() {
         Ok(cli) => {
             start_logger(commands::log_level(&cli));
-            commands::run(&cli).unwrap_or_else(|error| {
-                screen::print_error(&error);
-                Exit::of(&error)
-            })
+            commands::run(&cli).unwrap_or_else(|error| end(&error))
         }
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // Who closes our output early has read enough.
+            // Again: who closed our output has read enough.
             let _ = asked.print();
             Exit::Done
         }
-        Err(error) => {
-            screen::print_error(&anyhow::anyhow!(usage(&error)));
-            Exit::Usage
-        }
+        Err(error) => end(&Exit::Usage.because(anyhow!(usage(&error)))),
     };
     ExitCode::from(exit.code())
+}
+
+/// Says what went wrong, unless it is that nobody listens any more: who closed our output has read enough.
+fn end(error: &anyhow::Error) -> Exit {
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        return Exit::Done;
+    }
+    screen::print_error(error);
+    Exit::of(error)
 }
 
 /// Clap's usage error in one line: what is wrong, and where the help is.

@@ -1,9 +1,6 @@
 //! `deployctl cancel`: stop the deploy that is rolling; through Redis where the service is down.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write as _},
-};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
@@ -15,6 +12,7 @@ use crate::{
     locks::{Cancelled, Locks, Store},
     names::Place,
     releases::{self, Error, Service},
+    screen,
 };
 
 /// Runs the command.
@@ -35,8 +33,7 @@ pub fn run(config: &Config, args: &Cancel) -> Result<Exit> {
 }
 
 fn tell(lines: &[String]) -> Result<Exit> {
-    let mut stdout = io::stdout().lock();
-    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
+    screen::print(lines)?;
     Ok(Exit::Done)
 }
 

@@ -4,12 +4,7 @@ mod redis;
 mod role;
 mod serf;
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::Path,
-    time::Duration,
-};
+use std::{fs, io, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -18,7 +13,7 @@ use crate::{
     config::{Config, LoadBalancer},
     exit::Exit,
     process::{self, Program, never},
-    screen::{Paint, Style, printable},
+    screen::{self, Paint, Style, printable},
     wake,
 };
 
@@ -44,7 +39,7 @@ impl Report {
             }
         };
         let text = printable(&text).split_whitespace().collect::<Vec<_>>().join(" ");
-        writeln!(io::stdout(), "{mark} {name}: {text}")
+        screen::print([format!("{mark} {name}: {text}")])
     }
 }
 
@@ -86,7 +81,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
     if report.bad == 0 {
         return Ok(Exit::Done);
     }
-    writeln!(io::stdout(), "{} to mend before this box can deploy", report.bad)?;
+    screen::print([format!("{} to mend before this box can deploy", report.bad)])?;
     Ok(Exit::Failed)
 }
 

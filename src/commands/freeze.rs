@@ -8,6 +8,7 @@ use crate::{
     config::Config,
     exit::Exit,
     names::{Environment, Role},
+    screen,
 };
 
 /// Freezes, and says what goes on regardless.
@@ -20,15 +21,17 @@ pub fn freeze(config: &Config, args: &Freeze) -> Result<Exit> {
         reason: Some(args.reason.clone()),
     })?;
     let what = what(environment, role);
-    println!("{what} is frozen: nothing new starts there, and what is promoted to it waits");
-    println!("these go on regardless: what is rolling, boxes that are new or catch up, rollback, start --force");
-    for deploy in service.deploys(role, Some(environment), 100)?.iter().filter(|deploy| !deploy.state.is_ended()) {
-        println!(
-            "  {} {} is {}, {} of {} boxes to go",
-            deploy.role, deploy.tag, deploy.state, deploy.remaining, deploy.size
-        );
-    }
-    println!("deployctl unfreeze {} lets deploys start again", arguments(environment, role));
+    let mut lines = vec![
+        format!("{what} is frozen: nothing new starts there, and what is promoted to it waits"),
+        "these go on regardless: what is rolling, boxes that are new or catch up, rollback, start --force".to_owned(),
+    ];
+    let deploys = service.deploys(role, Some(environment), 100)?;
+    lines.extend(deploys.iter().filter(|deploy| !deploy.state.is_ended()).map(|deploy| {
+        let (role, tag, state) = (&deploy.role, &deploy.tag, deploy.state);
+        format!("  {role} {tag} is {state}, {} of {} boxes to go", deploy.remaining, deploy.size)
+    }));
+    lines.push(format!("deployctl unfreeze {} lets deploys start again", arguments(environment, role)));
+    screen::print(lines)?;
     Ok(Exit::Done)
 }
 
@@ -38,19 +41,15 @@ pub fn unfreeze(config: &Config, args: &Unfreeze) -> Result<Exit> {
     let (environment, role) = (&args.environment, args.role.as_ref());
     let freeze = NewFreeze { environment: environment.clone(), role: role.cloned(), reason: args.reason.clone() };
     let what = what(environment, role);
-    if service.unfreeze(&freeze)? {
-        println!("{what} is not frozen any more");
-    } else {
-        println!("{what} was not frozen");
-    }
-    for other in service.freezes()?.iter().filter(|other| other.environment == *environment) {
-        let what = self::what(environment, other.role.as_ref());
-        println!(
-            "{what} is still frozen by {}: deployctl unfreeze {}",
-            other.by,
-            arguments(environment, other.role.as_ref())
-        );
-    }
+    let was = if service.unfreeze(&freeze)? { "is not frozen any more" } else { "was not frozen" };
+    let mut lines = vec![format!("{what} {was}")];
+    let others = service.freezes()?.into_iter().filter(|other| other.environment == *environment);
+    lines.extend(others.map(|other| {
+        let (role, by) = (other.role.as_ref(), &other.by);
+        let what = self::what(environment, role);
+        format!("{what} is still frozen by {by}: deployctl unfreeze {}", arguments(environment, role))
+    }));
+    screen::print(lines)?;
     Ok(Exit::Done)
 }
 

@@ -1,10 +1,6 @@
 //! `deployctl locks`: who holds which lock, and which boxes are out of service.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, Write as _},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -17,7 +13,7 @@ use crate::{
     exit::Exit,
     names::Place,
     releases::{Result as Answer, Service},
-    screen::{Cell, Paint, Style, age},
+    screen::{self, Cell, Paint, Style, age},
 };
 
 /// Runs the command.
@@ -27,24 +23,17 @@ pub fn run(config: &Config, args: &LocksArgs) -> Result<Exit> {
     for place in places(&service, &args.filter)? {
         found.push((service.locks(&place)?, place));
     }
-    let mut stdout = io::stdout().lock();
     if args.json {
-        let places: Vec<_> = found
-            .iter()
-            .map(|(locks, place)| json!({"role": place.role, "environment": place.environment, "locks": locks.locks, "out": locks.out}))
-            .collect();
-        writeln!(stdout, "{}", json!({ "places": places }))?;
+        let places: Vec<_> = found.iter().map(|(locks, place)| json!({"role": place.role, "environment": place.environment, "locks": locks.locks, "out": locks.out})).collect();
+        screen::print([json!({ "places": places })])?;
         return Ok(Exit::Done);
     }
     found.retain(|(locks, _)| *locks != Locks::default());
     if found.is_empty() {
-        writeln!(stdout, "no lock is held, and no box is out")?;
+        screen::print(["no lock is held, and no box is out"])?;
     }
-    for (locks, place) in &found {
-        for line in lines(Style::for_stdout(), place, locks, Timestamp::now()) {
-            writeln!(stdout, "{line}")?;
-        }
-    }
+    let (style, now) = (Style::for_stdout(), Timestamp::now());
+    screen::print(found.iter().flat_map(|(locks, place)| lines(style, place, locks, now)))?;
     Ok(Exit::Done)
 }
 

@@ -7,6 +7,7 @@ use crate::{
     cli::Publish,
     config::Config,
     exit::Exit,
+    screen,
 };
 
 /// Runs the command.
@@ -19,12 +20,11 @@ pub fn run(config: &Config, args: &Publish) -> Result<Exit> {
         message: args.message.clone(),
     })?;
     let (role, tag) = (&release.role, &release.tag);
-    match release.status {
-        ReleaseStatus::Available => println!("{role} {tag} is published"),
-        status => {
-            let reason = release.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-            println!("{role} {tag} was published before and is {status}{reason}");
-        }
-    }
+    let said = match release.status {
+        ReleaseStatus::Available => "is published".to_owned(),
+        status => format!("was published before and is {status}"),
+    };
+    let reason = release.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    screen::print([format!("{role} {tag} {said}{reason}")])?;
     Ok(Exit::Done)
 }

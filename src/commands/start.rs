@@ -1,7 +1,5 @@
 //! `deployctl start`, `rollback` and `promote`: what begins a deploy.
 
-use std::io::{self, Write as _};
-
 use anyhow::Result;
 
 use super::watch;
@@ -31,7 +29,7 @@ pub fn start(config: &Config, args: &Start) -> Result<Exit> {
     });
     if args.dry_run {
         let deploy = deploy?;
-        writeln!(io::stdout(), "would start {place}: {}", screen::headline(&deploy))?;
+        screen::print([format!("would start {place}: {}", screen::headline(&deploy))])?;
         return Ok(Exit::Done);
     }
     follow(&service, &place, deploy, args.wait)
@@ -65,15 +63,14 @@ fn follow(service: &Service, place: &Place, deploy: Result<Deploy, Error>, wait:
         Err(error) if wait && error.kind() == Some("broken") => return Err(Exit::Broken.because(error)),
         Err(error) => return Err(error.into()),
     };
-    let mut stdout = io::stdout();
-    writeln!(stdout, "{}", screen::headline(&deploy))?;
+    screen::print([screen::headline(&deploy)])?;
     if deploy.state == State::Queued {
-        writeln!(stdout, "queued: it starts when what rolls for {place} has ended")?;
+        screen::print([format!("queued: it starts when what rolls for {place} has ended")])?;
     }
     if wait {
         return watch::to_its_end(service, deploy);
     }
     let (role, environment) = (&place.role, &place.environment);
-    writeln!(stdout, "`deployctl status -r {role} -e {environment} --watch` shows it")?;
+    screen::print([format!("`deployctl status -r {role} -e {environment} --watch` shows it")])?;
     Ok(Exit::Done)
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{self, Write as _},
     time::Duration,
 };
 
@@ -33,15 +32,15 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn run(config: &Config, args: &Status) -> Result<Exit> {
     let service = super::service(config)?;
     if args.history {
-        print(&history(Style::for_stdout(), &service.audit(PAST)?, &args.filter))?;
+        screen::print(history(Style::for_stdout(), &service.audit(PAST)?, &args.filter))?;
     } else if args.json {
         let seen = Seen::look(&service, &args.filter)?;
-        print(&[serde_json::to_string(&Json { deploys: &seen.deploys, running: &seen.running })?])?;
+        screen::print([serde_json::to_string(&Json { deploys: &seen.deploys, running: &seen.running })?])?;
     } else if args.watch {
         return watch(&service, &args.filter);
     } else {
         let seen = Seen::look(&service, &args.filter)?;
-        print(&seen.lines(Style::for_stdout(), Timestamp::now(), usize::MAX))?;
+        screen::print(seen.lines(Style::for_stdout(), Timestamp::now(), usize::MAX))?;
     }
     Ok(Exit::Done)
 }
@@ -51,11 +50,6 @@ pub fn run(config: &Config, args: &Status) -> Result<Exit> {
 struct Json<'a> {
     deploys: &'a [Deploy],
     running: &'a [Running],
-}
-
-fn print(lines: &[String]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))
 }
 
 fn watch(service: &Service, filter: &Filter) -> Result<Exit> {
@@ -72,7 +66,7 @@ fn watch(service: &Service, filter: &Filter) -> Result<Exit> {
         match &mut live {
             Some(live) => live.draw(&lines)?,
             // Where nothing can be drawn again, only what is new is worth a line.
-            None if lines != before => print(&lines)?,
+            None if lines != before => screen::print(&lines)?,
             None => {}
         }
         before = lines;

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 
-use crate::{cli::Unlock, config::Config, exit::Exit};
+use crate::{cli::Unlock, config::Config, exit::Exit, screen};
 
 /// Runs the command.
 pub fn run(config: &Config, args: &Unlock) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     super::service(config)?.unlock(&place, &args.name, &args.reason, args.force)?;
     let name = &args.name;
-    println!("{name} holds no lock for {place} and does not count as out any more");
-    println!("if it is out of its load balancer, `deployctl run -r {}` on {name} brings it back", place.role);
+    screen::print([
+        format!("{name} holds no lock for {place} and does not count as out any more"),
+        format!("if it is out of its load balancer, `deployctl run -r {}` on {name} brings it back", place.role),
+    ])?;
     Ok(Exit::Done)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write as _},
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -91,11 +91,10 @@ pub fn to_its_end(service: &Service, deploy: Deploy) -> Result<Exit> {
 
 fn say_that_it_goes_on(place: &Place) -> io::Result<()> {
     let (role, environment) = (&place.role, &place.environment);
-    writeln!(
-        io::stdout(),
-        "the deploy goes on without being watched: see `deployctl status -r {role} -e {environment}`,"
-    )?;
-    writeln!(io::stdout(), "stop it with `deployctl cancel -r {role} -e {environment}`")
+    screen::print([
+        format!("the deploy goes on without being watched: see `deployctl status -r {role} -e {environment}`,"),
+        format!("stop it with `deployctl cancel -r {role} -e {environment}`"),
+    ])
 }
 
 /// What is shown while a deploy rolls.
@@ -134,8 +133,7 @@ impl View {
             lines.insert(0, screen::outcome(self.style, deploy, now));
         }
         self.phases = deploy.boxes.iter().map(|row| (row.name.clone(), row.phase)).collect();
-        let mut stdout = io::stdout().lock();
-        lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))
+        screen::print(lines)
     }
 
     /// Says, once, why there is nothing new.
@@ -146,7 +144,7 @@ impl View {
             lines.push(self.style.paint(Paint::Yellow, &text));
             live.draw(&lines)?;
         } else if !self.remarked {
-            writeln!(io::stdout(), "{text}")?;
+            screen::print([&text])?;
         }
         self.remarked = true;
         Ok(())
@@ -198,8 +196,7 @@ fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
             lines.push(format!("now rolling: {} ({}), by {}", next.tag, next.kind, next.by));
         }
     }
-    let mut stdout = io::stdout().lock();
-    lines.iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
+    screen::print(lines)?;
     Ok(match deploy.state {
         State::Deployed => Exit::Done,
         State::Broken => Exit::Broken,

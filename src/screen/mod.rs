@@ -6,7 +6,7 @@ mod live;
 mod style;
 
 use std::{
-    env,
+    env, fmt,
     io::{self, IsTerminal as _, Write as _},
 };
 
@@ -37,6 +37,13 @@ fn error_text(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// Prints lines on stdout. Its error is somebody's who closed the other end: they have read enough.
+pub fn print<T: fmt::Display>(lines: impl IntoIterator<Item = T>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    lines.into_iter().try_for_each(|line| writeln!(stdout, "{line}"))?;
+    stdout.flush()
 }
 
 /// `text` without control characters other than newlines: it may come from a container, and colours or a moved cursor
