@@ -1,9 +1,10 @@
 //! `deployctl handle`: the handler of Serf's `user:deploy` event. Serf runs handlers one at a time in its event loop, so
 //! this one only looks, leaves a mark, wakes the worker and is gone.
 //!
-//! An event for other boxes needs neither configuration nor network. A bad payload is refused with its reason on
-//! stderr, which Serf shows at its debug level only, and therefore also in the log: the journal under systemd, else
-//! `handle.log` where detached workers log, if `log_dir` is written or workers have logged there: nothing else is touched.
+//! An event for other boxes needs neither configuration nor network. Why an event cannot be followed, a bad payload above
+//! all, stands on stderr, which Serf shows at its debug level only, and therefore also in the log: the journal under
+//! systemd, else `handle.log` where detached workers log, if `log_dir` is written or workers have logged there. Nothing
+//! else is touched.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -24,37 +25,40 @@ use crate::{
 
 /// Runs the command.
 pub fn run(cli: &Cli, args: &Handle) -> Result<Exit> {
+    let woken = read_event().and_then(|event| match event {
+        Event::Foreign => Ok(None),
+        Event::Bad(reason) => Err(Exit::Usage.because(anyhow!(reason))),
+        Event::Ours(place) => wake(cli, args, place).map(Some),
+    });
+    match woken {
+        Ok(Some((config, place))) if args.foreground => worker::woken(&config, &place.role),
+        Ok(_) => Ok(Exit::Done),
+        Err(error) => {
+            if let Err(failure) = tell_log(cli, &format!("cannot follow an event: {error:#}")) {
+                log::debug!("{failure:#}");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn read_event() -> Result<Event> {
     let mut payload = Vec::new();
     // Two bytes more than the longest payload: one for the agent's newline, one to see that it is too long.
     let most = LONGEST as u64 + 2;
     io::stdin().take(most).read_to_end(&mut payload).context("cannot read the event's payload from stdin")?;
-    match Event::read(&variable, &payload) {
-        Event::Foreign => Ok(Exit::Done),
-        Event::Bad(reason) => Err(refuse(cli, anyhow!(reason))),
-        Event::Ours(place) => wake(cli, args, &place),
-    }
+    Ok(Event::read(&variable, &payload))
 }
 
-fn wake(cli: &Cli, args: &Handle, place: &Place) -> Result<Exit> {
+/// Leaves the mark, and starts the worker unless it is to run here.
+fn wake(cli: &Cli, args: &Handle, place: Place) -> Result<(Config, Place)> {
     let config = configuration(cli)?;
-    if let Err(error) = config.role(&place.role) {
-        return Err(refuse(cli, error));
-    }
+    config.role(&place.role).map_err(|error| Exit::Usage.because(error))?;
     wake::leave_mark(&config.state_dir, &place.role)?;
-    if args.foreground {
-        return worker::woken(&config, &place.role);
+    if !args.foreground {
+        wake::start_worker(&config, cli.config.as_deref(), &place.role)?;
     }
-    wake::start_worker(&config, cli.config.as_deref(), &place.role)?;
-    Ok(Exit::Done)
-}
-
-/// Makes `error` a usage error, and tells the log, for Serf hides what a handler prints.
-fn refuse(cli: &Cli, error: anyhow::Error) -> anyhow::Error {
-    let line = format!("refused an event: {error:#}");
-    if let Err(failure) = tell_log(cli, &line) {
-        log::debug!("{failure:#}");
-    }
-    Exit::Usage.because(error)
+    Ok((config, place))
 }
 
 fn tell_log(cli: &Cli, line: &str) -> Result<()> {
