@@ -6,12 +6,28 @@
 
 mod auth;
 mod calls;
+mod decide;
+mod deploys;
+mod ends;
+mod fleet;
+mod gates;
 mod http;
+mod ids;
+mod notify;
+mod promotion;
 mod records;
 mod refusal;
 mod routes;
+mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use signal_hook::{
@@ -19,17 +35,29 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use self::{auth::Auth, http::Server, records::Records};
+use self::{
+    auth::Auth,
+    fleet::Fleet,
+    http::Server,
+    records::Records,
+    watch::{Bell, Memory},
+};
 use crate::{api::AuditEntry, config::Config};
 
-/// How long requests that are being answered hold up the end of the service.
+/// How long requests that are being answered, and work in threads, hold up the end of the service.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two renewals of leases; well within the life of one.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What every thread of the service shares.
 struct Service {
     config: Config,
     auth: Auth,
     records: Records,
+    fleet: Fleet,
+    memory: Mutex<Memory>,
+    bell: Bell,
+    stopping: AtomicBool,
 }
 
 /// Says what in the configuration keeps a service from being run.
@@ -40,34 +68,61 @@ pub fn check(config: &Config) -> Result<()> {
 /// Runs the service until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
-    let auth = Auth::new(&config.service)?;
-    let records = Records::new(&config)?;
-    let server = Server::bind(config.service.listen)?;
-    let service = Arc::new(Service { config, auth, records });
-    let shared = Arc::clone(&service);
-    server.start(move |request| routes::answer(&shared, request))?;
+    let service = Arc::new(Service {
+        auth: Auth::new(&config.service)?,
+        records: Records::new(&config)?,
+        fleet: Fleet::new(&config)?,
+        memory: Mutex::default(),
+        bell: Bell::default(),
+        stopping: AtomicBool::new(false),
+        config,
+    });
+    let server = Server::bind(service.config.service.listen)?;
+    let answering = Arc::clone(&service);
+    server.start(move |request| routes::answer(&answering, request))?;
+    in_background("watch", &service, watch::run)?;
+    in_background("heartbeat", &service, heartbeat)?;
     println!("deployctl service listens on http://{}", server.address);
-    if let Err(error) = service.records.ping() {
-        log::error!("{error:#}; until then calls are answered with 503");
-    }
+
     let signal = signals.forever().next();
-    log::info!("stops: signal {}", signal.unwrap_or_default());
+    log::info!("stops, told by signal {}", signal.unwrap_or_default());
+    service.stopping.store(true, Ordering::SeqCst);
+    service.ring();
+    let deadline = Instant::now() + STOP_PATIENCE;
     server.stop(STOP_PATIENCE);
+    // Programs that threads run are being ended; what they were for is done again after the next start.
+    while service.records.has_leases() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
     Ok(())
 }
 
+fn in_background(name: &str, service: &Arc<Service>, work: fn(&Arc<Service>)) -> Result<()> {
+    let service = Arc::clone(service);
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&service));
+    thread.map(drop).with_context(|| format!("cannot start the thread {name}"))
+}
+
+/// Keeps the leases of this process alive, also while the watch waits for something.
+fn heartbeat(service: &Arc<Service>) {
+    loop {
+        service.complain("leases", service.records.renew_leases());
+        thread::sleep(HEARTBEAT);
+    }
+}
+
 impl Service {
+    /// Whether the service has been told to end.
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
     /// Writes an act down. The act has been done: a log that cannot be written is said, and undoes nothing.
     fn audit(&self, entry: AuditEntry) {
         let entry = AuditEntry { at: now(), ..entry };
-        let words = [
-            entry.deploy.as_deref(),
-            entry.role.as_ref().filter(|_| entry.deploy.is_none()).map(AsRef::as_ref),
-            entry.tag.as_ref().map(AsRef::as_ref),
-            entry.environment.as_ref().filter(|_| entry.deploy.is_none()).map(AsRef::as_ref),
-            entry.detail.as_deref(),
-        ];
-        let words: Vec<&str> = words.into_iter().flatten().collect();
+        let place = entry.environment.iter().map(AsRef::as_ref).chain(entry.role.iter().map(AsRef::as_ref));
+        let rest = entry.tag.iter().map(AsRef::as_ref).chain(entry.deploy.as_deref()).chain(entry.detail.as_deref());
+        let words: Vec<&str> = place.chain(rest).collect();
         log::info!("{} by {}: {}", entry.action, entry.by, words.join(" "));
         if let Err(error) = self.records.append(&entry) {
             log::error!("the audit log has no entry for {} by {}: {error:#}", entry.action, entry.by);
@@ -75,7 +130,12 @@ impl Service {
     }
 }
 
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
 /// The time as it stands in records: RFC 3339, UTC.
 fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+    crate::locks::rfc3339(now_ms())
 }

@@ -18,6 +18,8 @@ pub enum Kind {
     NotFound,
     /// The release is broken.
     Broken,
+    /// The release is completely deployed there, so that it cannot be blamed.
+    Deployed,
     /// The release was rolled back from.
     Withheld,
     /// The environment is frozen.
@@ -46,6 +48,7 @@ impl Kind {
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::Broken => "broken",
+            Self::Deployed => "deployed",
             Self::Withheld => "withheld",
             Self::Frozen => "frozen",
             Self::NoBox => "no_box",
@@ -65,6 +68,7 @@ impl Kind {
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::Broken
+            | Self::Deployed
             | Self::Withheld
             | Self::Frozen
             | Self::NoBox

@@ -29,6 +29,17 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> Answer<Response
         ["v1", "freezes"] => {
             &[("GET", calls::freezes::list), ("POST", calls::freezes::freeze), ("DELETE", calls::freezes::unfreeze)]
         }
+        ["v1", "deploys"] => &[("GET", calls::deploys::list), ("POST", calls::deploys::start)],
+        ["v1", "deploys", "current"] => &[("GET", calls::deploys::current)],
+        ["v1", "deploys", _] => &[("GET", calls::deploys::show)],
+        ["v1", "deploys", _, "broken"] => &[("POST", calls::deploys::broken)],
+        ["v1", "deploys", _, "complete"] => &[("POST", calls::deploys::complete)],
+        ["v1", "deploys", _, "cancel"] => &[("POST", calls::deploys::cancel)],
+        ["v1", "rollbacks"] => &[("POST", calls::deploys::roll_back)],
+        ["v1", "promotions"] => &[("POST", calls::deploys::promote)],
+        ["v1", "running"] => &[("GET", calls::deploys::running)],
+        ["v1", "locks"] => &[("GET", calls::locks::list)],
+        ["v1", "locks", _] => &[("DELETE", calls::locks::free)],
         ["v1", "audit"] => &[("GET", calls::audit::list)],
         ["healthz"] => &[("GET", |service, _, _| Ok(health(service)))],
         _ => return Err(Refusal::new(Kind::NotFound, format!("there is no /{}", path.join("/")))),

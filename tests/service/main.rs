@@ -9,4 +9,5 @@ mod support;
 mod access;
 mod limits;
 mod records;
+mod rolling;
 mod setup;

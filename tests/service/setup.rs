@@ -1,12 +1,21 @@
-//! A service with a Redis of its own.
+//! A service with a Redis of its own; and where members matter, with Serf agents and boxes that a test plays.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
+use deployctl::{
+    api::Phase,
+    locks::{Acquired, Finish, Held, Joined, Left, Locks, Store, new_token},
+    names::Place,
+    secret::Secret,
+};
 use serde_json::{Value, json};
 
-use crate::support::{Http, Process, Redis, Scope, free_port};
+use crate::support::{Http, Process, Redis, Scope, SerfAgent, free_port, wait_for};
 
 pub const DEPLOYCTL: &str = env!("CARGO_BIN_EXE_deployctl");
+/// How long anything here may take that a service does at once.
+pub const SOON: Duration = Duration::from_secs(15);
+const LOCK_TTL: Duration = Duration::from_secs(60);
 
 /// A running service.
 pub struct Service {
@@ -14,36 +23,210 @@ pub struct Service {
     pub http: Http,
     pub port: u16,
     pub redis: Redis,
-    config: PathBuf,
+    pub agents: Vec<SerfAgent>,
     pub scope: Scope,
+    config: Value,
 }
 
 impl Service {
     /// With these keys of the configuration beside the usual ones.
     pub fn start(scope: &Scope, extra: Value) -> Self {
+        Self::with_boxes(scope, &[], extra)
+    }
+
+    /// With an agent for each box, `(environment, name)`, of the role `app`; the events that reach it are written to
+    /// `NAME.events`.
+    pub fn with_boxes(scope: &Scope, boxes: &[(&str, &str)], extra: Value) -> Self {
         let redis = Redis::start(scope);
         let port = free_port();
         let mut config = json!({ "redis_url": redis.url(), "service": { "listen": format!("127.0.0.1:{port}") } });
+        let mut agents = Vec::new();
+        if !boxes.is_empty() {
+            agents.push(SerfAgent::builder(scope, "hub").start());
+            config["serf_rpc_addr"] = agents[0].rpc_address().into();
+        }
         merge(&mut config, extra);
-        let config = scope.file("service.json", &config.to_string());
         let http = Http::new(&format!("http://127.0.0.1:{port}"));
-        let mut service = Self { process: None, http, port, redis, config, scope: scope.clone() };
+        let mut service = Self { process: None, http, port, redis, agents, config, scope: scope.clone() };
+        for (environment, name) in boxes {
+            service.add_box(environment, name);
+        }
         service.resume();
         service
     }
 
+    /// One more box.
+    pub fn add_box(&mut self, environment: &str, name: &str) {
+        let events = self.scope.dir().join(format!("{name}.events"));
+        let handler = self.scope.script(&format!("{name}.handler"), &format!("cat >>{}", events.display()));
+        let agent = SerfAgent::builder(&self.scope, name)
+            .tag("images", "web,app")
+            .tag("environment", environment)
+            .handler(&format!("user:deploy={}", handler.display()))
+            .join(&self.agents[0])
+            .start();
+        self.agents.push(agent);
+        self.agents[0].wait_alive(SOON, self.agents.len());
+    }
+
+    /// The events that a box got, oldest first.
+    pub fn events(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.scope.dir().join(format!("{name}.events"))).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// Up again, after its process was killed or stopped.
     pub fn resume(&mut self) {
+        self.process = Some(self.another(self.port));
+    }
+
+    /// A service process on the same Redis, at a port of its own.
+    pub fn another(&self, port: u16) -> Process {
+        let mut config = self.config.clone();
+        config["service"]["listen"] = format!("127.0.0.1:{port}").into();
+        let file = self.scope.file(&format!("service-{port}.json"), &config.to_string());
         let mut command = self.scope.command(DEPLOYCTL);
-        command.arg("--config").arg(&self.config).arg("service");
-        let mut process = self.scope.start("service", &mut command);
-        let http = self.http.clone();
-        process.wait_ready(Duration::from_secs(10), || http.try_get("/healthz").is_ok());
-        self.process = Some(process);
+        command.arg("--config").arg(file).arg("service");
+        let mut process = self.scope.start(&format!("service-{port}"), &mut command);
+        let http = Http::new(&format!("http://127.0.0.1:{port}"));
+        process.wait_ready(SOON, || http.try_get("/healthz").is_ok());
+        process
+    }
+
+    /// Another configuration from the next start on.
+    pub fn configure(&mut self, extra: Value) {
+        merge(&mut self.config, extra);
     }
 
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the service runs")
+    }
+
+    #[track_caller]
+    pub fn publish(&self, tag: &str) {
+        assert_eq!(self.http.post("/v1/releases", &json!({ "role": "app", "tag": tag })).0, 201);
+    }
+
+    /// Starts a deploy, and gives its id.
+    #[track_caller]
+    pub fn start_deploy(&self, environment: &str, more: Value) -> String {
+        let mut body = json!({ "role": "app", "environment": environment });
+        merge(&mut body, more);
+        let (status, deploy) = self.http.post("/v1/deploys", &body);
+        assert_eq!(status, 202, "{body}: {deploy}");
+        id(&deploy)
+    }
+
+    /// Posts a body that must be refused, and gives status and machine word.
+    #[track_caller]
+    pub fn refused(&self, path: &str, body: &Value) -> (u16, String) {
+        let (status, answer) = self.http.post(path, body);
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(status >= 400 && !message.is_empty() && !message.contains('\n'), "{path} {body}: {answer}");
+        (status, kind(&answer).to_owned())
+    }
+
+    #[track_caller]
+    pub fn deploy(&self, id: &str) -> Value {
+        let (status, deploy) = self.http.get(&format!("/v1/deploys/{id}"));
+        assert_eq!(status, 200, "{id}: {deploy}");
+        deploy
+    }
+
+    /// Waits until a deploy stands so.
+    #[track_caller]
+    pub fn wait_state(&self, id: &str, state: &str) -> Value {
+        wait_for(SOON, &format!("{id} becomes {state}"), || {
+            let deploy = self.deploy(id);
+            if deploy["state"] == state { Ok(deploy) } else { Err(deploy) }
+        })
+    }
+
+    /// Waits until a place has a newer deploy than `id`, and gives its id.
+    #[track_caller]
+    pub fn wait_newer(&self, environment: &str, than: &str) -> String {
+        wait_for(SOON, &format!("something newer than {than} in {environment}"), || {
+            let (_, body) = self.http.get(&format!("/v1/deploys?role=app&environment={environment}&limit=1"));
+            match body["deploys"][0]["id"].as_str() {
+                Some(id) if id != than => Ok(id.to_owned()),
+                _ => Err(body),
+            }
+        })
+    }
+
+    #[track_caller]
+    pub fn release(&self, tag: &str) -> Value {
+        let (_, body) = self.http.get("/v1/releases?role=app");
+        body["releases"].as_array().unwrap().iter().find(|release| release["tag"] == tag).expect("a release").clone()
+    }
+
+    /// The actions in the audit log about a deploy, oldest first.
+    #[track_caller]
+    pub fn audit(&self, id: &str) -> Vec<String> {
+        let (_, body) = self.http.get("/v1/audit?limit=1000");
+        let entries = body["entries"].as_array().unwrap().iter().rev().filter(|entry| entry["deploy"] == id);
+        entries.map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The part of a box in a deploy, played by the test.
+    pub fn worker(&self, environment: &str, name: &str) -> Worker {
+        let place = Place { environment: environment.parse().unwrap(), role: "app".parse().unwrap() };
+        let store = Store::new(&Secret::new(self.redis.url()), "deployctl").unwrap();
+        Worker { name: name.to_owned(), locks: Locks::new(store, &place) }
+    }
+
+    /// All boxes of a deploy take their turn, and the last one tells the service.
+    #[track_caller]
+    pub fn complete(&self, environment: &str, id: &str, boxes: &[&str]) -> Value {
+        let tag = self.deploy(id)["tag"].as_str().unwrap().to_owned();
+        for name in boxes {
+            self.worker(environment, name).deploys(id, &tag);
+        }
+        let (status, deploy) = self.http.post(&format!("/v1/deploys/{id}/complete"), &json!({ "box": boxes[0] }));
+        assert_eq!(status, 200, "{deploy}");
+        deploy
+    }
+}
+
+/// A box.
+pub struct Worker {
+    name: String,
+    pub locks: Locks,
+}
+
+impl Worker {
+    #[track_caller]
+    pub fn joins(&mut self, id: &str) {
+        let joined = self.locks.join(&self.name.parse().unwrap(), id, &[], false, None).unwrap();
+        assert!(matches!(joined, Joined::Seated { .. }), "{joined:?}");
+    }
+
+    /// Takes a lock and leaves the load balancer.
+    #[track_caller]
+    pub fn goes_out(&mut self, id: &str) -> Held {
+        let (name, token) = (self.name.parse().unwrap(), new_token().unwrap());
+        let times = (LOCK_TTL, Duration::ZERO);
+        let granted = self.locks.acquire(&name, id, &token, times, None, None).unwrap();
+        let Acquired::Granted { granted: suffix, .. } = granted else { panic!("{granted:?}") };
+        let held = Held { suffix, token };
+        let left = self.locks.leave(&name, id, &held, LOCK_TTL, None, &[]).unwrap();
+        assert!(matches!(left, Left::Left { .. }), "{left:?}");
+        held
+    }
+
+    /// Comes back in service with `tag`, in this last phase.
+    pub fn comes_back(&mut self, id: &str, held: &Held, phase: Phase, tag: &str) {
+        let tag = tag.parse().unwrap();
+        let finish = Finish { phase: Some(phase), running: Some(tag), in_service: true, ..Finish::default() };
+        self.locks.finish(&self.name.parse().unwrap(), id, Some(held), &finish).unwrap();
+    }
+
+    /// The whole part, from the event to the end.
+    #[track_caller]
+    pub fn deploys(&mut self, id: &str, tag: &str) {
+        self.joins(id);
+        let held = self.goes_out(id);
+        self.comes_back(id, &held, Phase::Done, tag);
     }
 }
 
@@ -56,6 +239,11 @@ fn merge(into: &mut Value, more: Value) {
         }
         (into, more) => *into = more,
     }
+}
+
+/// The id of a deploy.
+pub fn id(deploy: &Value) -> String {
+    deploy["id"].as_str().expect("a deploy").to_owned()
 }
 
 /// The machine word of an error.

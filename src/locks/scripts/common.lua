@@ -205,6 +205,13 @@ local function end_deploy(doc, state, reason)
   end
 end
 
+-- Takes a deploy that never began out of the queue.
+local function end_queued(doc, reason)
+  doc.state, doc.reason, doc.ended = 'cancelled', reason, now
+  redis.call('SET', of(doc.id, 'record'), cjson.encode(doc), 'PX', KEPT)
+  redis.call('DEL', base .. 'queued')
+end
+
 -- Epoch -------------------------------------------------------------------------------------------------------------
 
 -- A Redis that restarted, or came back empty or older, begins a new epoch. `since` is when it began, or 0 where nobody

@@ -3,10 +3,7 @@
 -- arg: doc (the deploy)
 
 local old = read('queued')
-if old then
-  old.state, old.reason, old.ended = 'cancelled', 'replaced in the queue by ' .. arg.doc.tag, now
-  redis.call('SET', of(old.id, 'record'), cjson.encode(old), 'PX', KEPT)
-end
+if old then end_queued(old, 'replaced in the queue by ' .. arg.doc.tag) end
 local doc = arg.doc
 doc.schema, doc.state, doc.started = SCHEMA, 'queued', now
 redis.call('SET', base .. 'queued', cjson.encode(doc))

@@ -1,7 +1,9 @@
 //! What each call of the API does: checks the scope, reads the body, acts, answers. One file for each thing.
 
 pub mod audit;
+pub mod deploys;
 pub mod freezes;
+pub mod locks;
 pub mod releases;
 
 use std::str::FromStr;

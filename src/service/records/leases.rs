@@ -34,31 +34,31 @@ impl Held {
     }
 }
 
-/// Work that is ours; given back when dropped.
-pub struct Lease<'a> {
-    records: &'a Records,
-    name: String,
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.records.leases.names().remove(&self.name);
-        if let Err(error) = self.records.give_back(&self.name) {
-            log::debug!("the lease {} will run out by itself: {error:#}", self.name);
-        }
-    }
-}
-
 impl Records {
     /// Takes a lease, unless somebody, this process included, holds it.
-    pub fn lease(&self, name: &str) -> Result<Option<Lease<'_>>> {
+    pub fn lease(&self, name: &str) -> Result<bool> {
         let (key, life) = (self.lease_key(name), LIFE.as_millis().to_string());
         let taken: Option<String> =
             self.with(|store| store.command(&["SET", &key, &self.leases.me, "NX", "PX", &life]))?;
-        Ok(taken.map(|_| {
+        if taken.is_some() {
             self.leases.names().insert(name.to_owned());
-            Lease { records: self, name: name.to_owned() }
-        }))
+        }
+        Ok(taken.is_some())
+    }
+
+    /// Gives a lease back.
+    pub fn give_back(&self, name: &str) -> Result<()> {
+        self.leases.names().remove(name);
+        let key = self.lease_key(name);
+        self.with(|store| {
+            let holder: Option<String> = store.command(&["GET", &key])?;
+            if holder.as_ref() == Some(&self.leases.me) { store.command(&["DEL", &key]) } else { Ok(()) }
+        })
+    }
+
+    /// Whether this process holds any.
+    pub fn has_leases(&self) -> bool {
+        !self.leases.names().is_empty()
     }
 
     /// Prolongs what this process holds. To be called well within the life of a lease.
@@ -74,14 +74,6 @@ impl Records {
     /// Who this process is, for others.
     pub fn me(&self) -> &str {
         &self.leases.me
-    }
-
-    fn give_back(&self, name: &str) -> Result<()> {
-        let key = self.lease_key(name);
-        self.with(|store| {
-            let holder: Option<String> = store.command(&["GET", &key])?;
-            if holder.as_ref() == Some(&self.leases.me) { store.command(&["DEL", &key]) } else { Ok(()) }
-        })
     }
 
     fn lease_key(&self, name: &str) -> String {

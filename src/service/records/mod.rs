@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-pub use self::{history::Complete, leases::Lease, releases::Mark};
+pub use self::{history::Complete, releases::Mark};
 use crate::{
     config::Config,
     locks::{Locks, Store},

@@ -1,7 +1,7 @@
 //! What is not over: the deploys that have begun and whose end has not been followed up, and the places that are known.
 //!
-//! A deploy's id is written down before it begins and taken away after everything that its end asks for was done. So a
-//! service that is killed in between finds it again.
+//! A place is written down before anything begins there, a deploy's id before it can end; it is taken away after everything
+//! that its end asks for was done. So a service that is killed in between finds it again.
 
 use std::time::Duration;
 
@@ -11,10 +11,16 @@ use super::{Records, history::field};
 use crate::names::Place;
 
 impl Records {
-    /// A deploy is about to begin, or to be queued.
-    pub fn open(&self, place: &Place, id: &str) -> Result<()> {
-        let (open, places, place) = (self.key("open"), self.key("places"), field(place));
-        self.with(|store| store.with(|c| redis::pipe().atomic().sadd(&open, id).sadd(&places, &place).exec(c)))
+    /// Deploys may begin at a place.
+    pub fn know(&self, place: &Place) -> Result<()> {
+        let key = self.key("places");
+        self.with(|store| store.command(&["SADD", &key, &field(place)]))
+    }
+
+    /// A deploy goes on: its end will have to be followed up.
+    pub fn open(&self, id: &str) -> Result<()> {
+        let key = self.key("open");
+        self.with(|store| store.command(&["SADD", &key, id]))
     }
 
     /// The deploys that are not over.

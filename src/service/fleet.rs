@@ -1,0 +1,104 @@
+//! The boxes, as the service's Serf agent sees them.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    locks::Members,
+    names::{BoxName, Environment, Place, Role, quoted},
+    serf::{Member, Serf, Status},
+};
+
+/// The agent, and what it said last.
+pub struct Fleet {
+    serf: Serf,
+    seen: Mutex<Option<(Instant, Vec<Member>)>>,
+}
+
+/// The payload of the event that starts a deploy: a hint, which carries no tag.
+#[derive(Serialize)]
+struct Event<'a> {
+    role: &'a Role,
+    environment: &'a Environment,
+}
+
+impl Fleet {
+    /// Reads the agent's key; asks it nothing yet.
+    pub fn new(config: &Config) -> Result<Self> {
+        let serf = Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? };
+        Ok(Self { serf, seen: Mutex::default() })
+    }
+
+    /// The members, as far as they matter to `place`. What was heard within `max_age` is good enough.
+    pub fn members(&self, place: &Place, max_age: Duration, interrupted: &dyn Fn() -> bool) -> Result<Members> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = seen.as_ref().filter(|(at, _)| at.elapsed() < max_age);
+        let members = match fresh {
+            Some((_, members)) => members,
+            None => &seen.insert((Instant::now(), self.serf.members(interrupted)?)).1,
+        };
+        Ok(sort(members, place))
+    }
+
+    /// Sends the event that wakes the boxes of `place`.
+    pub fn send(&self, place: &Place, interrupted: &dyn Fn() -> bool) -> Result<()> {
+        let event = Event { role: &place.role, environment: &place.environment };
+        self.serf.event("deploy", &serde_json::to_string(&event)?, interrupted)
+    }
+}
+
+/// Who lives and takes part, who failed, who left. What is only missing, or leaving, is evidence of nothing.
+fn sort(members: &[Member], place: &Place) -> Members {
+    let mut sorted = Members::default();
+    for member in members {
+        let list = match member.status {
+            Status::Alive if member.is_live_in(place) => &mut sorted.alive,
+            Status::Failed => &mut sorted.failed,
+            Status::Left => &mut sorted.left,
+            _ => continue,
+        };
+        match member.name.parse::<BoxName>() {
+            Ok(name) => list.push(name),
+            Err(_) => log::warn!("passes over the Serf member {}: that is no name of a box", quoted(&member.name)),
+        }
+    }
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_sorted_by_what_they_are_evidence_of() {
+        let member = |name: &str, status, environment: &str| Member {
+            name: name.to_owned(),
+            addr: String::new(),
+            status,
+            tags: [("images", "web,app"), ("environment", environment)]
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+        };
+        let place = Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
+        let members = [
+            member("a", Status::Alive, "staging"),
+            member("b", Status::Alive, "production"),
+            member("c", Status::Failed, "staging"),
+            member("d", Status::Left, "staging"),
+            member("e", Status::Leaving, "staging"),
+            member("../f", Status::Alive, "staging"),
+        ];
+        let sorted = sort(&members, &place);
+        let names = |list: &[BoxName]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            (names(&sorted.alive), names(&sorted.failed), names(&sorted.left)),
+            (vec!["a".to_owned()], vec!["c".to_owned()], vec!["d".to_owned()])
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! Gates: conditions that a program or a Prometheus query stands for, asked before a start and before a promotion.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+
+use super::Service;
+use crate::{
+    api::AuditEntry,
+    compose::DeployVars,
+    config::{Gate, NoData, PrometheusGate, When},
+    locks::{Doc, GateStep, Locks},
+    names::Place,
+    process::{self, Failure, Program},
+};
+
+/// How long Prometheus may take.
+const PROMETHEUS_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a gate says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// It passes; with what it read.
+    Pass(String),
+    /// It does not; with what it read.
+    Fail(String),
+    /// It could not be asked.
+    Unknown(String),
+}
+
+/// Asks a gate.
+pub fn ask(gate: &Gate, vars: &DeployVars, timeout: Duration, interrupted: &dyn Fn() -> bool) -> Reading {
+    match (&gate.command, &gate.prometheus) {
+        (Some(argv), _) => ask_command(argv, vars, timeout, interrupted),
+        (None, Some(prometheus)) => match query(prometheus) {
+            Ok(samples) => judge(prometheus, &samples),
+            Err(error) => Reading::Unknown(format!("{error:#}")),
+        },
+        (None, None) => Reading::Unknown("a gate without a command and without a query".to_owned()),
+    }
+}
+
+/// How often a gate is asked while a release bakes.
+pub fn every(gate: &Gate) -> Duration {
+    gate.prometheus.as_ref().map_or(Duration::from_secs(15), |prometheus| prometheus.every)
+}
+
+fn ask_command(argv: &[String], vars: &DeployVars, timeout: Duration, interrupted: &dyn Fn() -> bool) -> Reading {
+    match process::run(&Program::new(timeout, argv).envs(vars.pairs()), interrupted) {
+        Ok(_) => Reading::Pass(format!("{} passed", process::command_line(argv))),
+        Err(failure @ Failure::Exit { code: Some(_), .. }) => Reading::Fail(failure.to_string()),
+        Err(failure) => Reading::Unknown(failure.to_string()),
+    }
+}
+
+/// One sample of an instant query.
+#[derive(Debug, Clone, PartialEq)]
+struct Sample {
+    labels: String,
+    value: f64,
+}
+
+/// Holds every sample against the bounds.
+fn judge(gate: &PrometheusGate, samples: &[Sample]) -> Reading {
+    let query = &gate.query;
+    if samples.is_empty() {
+        let text = format!("`{query}` has no data");
+        return if gate.no_data == NoData::Pass { Reading::Pass(text) } else { Reading::Fail(text) };
+    }
+    let within = |value: f64| {
+        // Written so that NaN, which is what 0/0 gives, is not within.
+        gate.max.is_none_or(|max| value <= max) && gate.min.is_none_or(|min| value >= min)
+    };
+    let bounds: Vec<String> =
+        [gate.min.map(|min| format!("at least {min}")), gate.max.map(|max| format!("at most {max}"))]
+            .into_iter()
+            .flatten()
+            .collect();
+    let bounds = bounds.join(" and ");
+    match samples.iter().find(|sample| !within(sample.value)) {
+        Some(Sample { labels, value }) => Reading::Fail(format!("`{query}` is {value}{labels}, and must be {bounds}")),
+        None => Reading::Pass(format!("`{query}` is {bounds}")),
+    }
+}
+
+/// [Instant queries](https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries).
+fn query(gate: &PrometheusGate) -> Result<Vec<Sample>> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PROMETHEUS_PATIENCE))
+        .build()
+        .into();
+    let url = format!("{}/api/v1/query", gate.url.trim_end_matches('/'));
+    let text = agent
+        .get(&url)
+        .query("query", &gate.query)
+        .call()
+        .and_then(|mut answer| answer.body_mut().read_to_string())
+        .with_context(|| format!("cannot ask Prometheus at {}", gate.url))?;
+    samples(&text).with_context(|| format!("cannot use what Prometheus at {} says to `{}`", gate.url, gate.query))
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    #[serde(default)]
+    error: String,
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
+enum Data {
+    Vector(Vec<Series>),
+    Scalar((f64, String)),
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: std::collections::BTreeMap<String, String>,
+    value: (f64, String),
+}
+
+fn samples(text: &str) -> Result<Vec<Sample>> {
+    let answer: Answer =
+        serde_json::from_str(text).with_context(|| format!("it answered {}", crate::names::quoted(text)))?;
+    if answer.status != "success" {
+        bail!("{}", answer.error);
+    }
+    let number = |text: &str| match text {
+        "+Inf" => Ok(f64::INFINITY),
+        "-Inf" => Ok(f64::NEG_INFINITY),
+        other => other.parse().map_err(|_| anyhow!("{other:?} is no number")),
+    };
+    match answer.data.context("it has no data")? {
+        Data::Scalar((_, value)) => Ok(vec![Sample { labels: String::new(), value: number(&value)? }]),
+        Data::Vector(series) => series
+            .into_iter()
+            .map(|Series { metric, value: (_, value) }| {
+                let labels: Vec<String> = metric.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+                let labels = if labels.is_empty() { String::new() } else { format!(" for {{{}}}", labels.join(",")) };
+                Ok(Sample { labels, value: number(&value)? })
+            })
+            .collect(),
+    }
+}
+
+impl Service {
+    /// Asks the gates before the start of a deploy, once, and opens or ends it. The caller holds the lease; so gates
+    /// that somebody has claimed were asked by a service that is no more.
+    pub fn ask_start_gates(&self, place: &Place, doc: &Doc) -> Result<()> {
+        let step = |step, reason: Option<&str>| {
+            self.records.at(place, |locks| locks.gates(&doc.id, step, self.records.me(), reason))
+        };
+        let claimed = step(GateStep::Claim, None)?;
+        let outcome = match claimed.refused.as_deref() {
+            None => self.start_gates(place, doc),
+            Some("claimed") => Err("the service stopped while a gate was asked: start the deploy again".to_owned()),
+            Some(_) => return Ok(()),
+        };
+        let entry = AuditEntry::new("service", "gate").place(place).tag(&doc.tag).deploy(&doc.id);
+        match outcome {
+            Ok(()) => {
+                step(GateStep::Pass, None)?;
+                self.audit(entry.detail("the gates before the start passed"));
+            }
+            Err(reason) => {
+                step(GateStep::Fail, Some(&reason))?;
+                self.audit(entry.detail(reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_gates(&self, place: &Place, doc: &Doc) -> Result<(), String> {
+        let rolls = || {
+            let cancel = self.records.at(place, |locks| locks.cancel_of(&doc.id));
+            let current = self.records.at(place, Locks::current);
+            // A Redis that does not answer is no reason to stop a migration half-way.
+            cancel.map_or(true, |cancel| cancel.is_none())
+                && current.map_or(true, |current| current.is_some_and(|current| current.id == doc.id))
+        };
+        let stop = || self.is_stopping() || !rolls();
+        let vars = variables(doc);
+        let gates = self.config.service.role(&place.role).gates;
+        for gate in gates.iter().filter(|gate| gate.when == When::Start) {
+            match ask(gate, &vars, self.config.command_timeout, &stop) {
+                Reading::Pass(_) => {}
+                Reading::Fail(reason) | Reading::Unknown(reason) => {
+                    return Err(format!("a gate did not pass: {reason}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a gate's program is told.
+pub fn variables(doc: &Doc) -> DeployVars {
+    DeployVars {
+        tag: doc.tag.clone(),
+        role: doc.role.clone(),
+        environment: doc.environment.clone(),
+        id: doc.id.clone(),
+        kind: doc.kind,
+    }
+}
