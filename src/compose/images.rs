@@ -139,9 +139,12 @@ fn repository(image: &str) -> &str {
 /// What to remove, given the engine's list, newest first: tags by name, images that lost theirs by id.
 fn superfluous(list: &str, repository: &str, keep: usize, keep_ids: &[ImageId]) -> Vec<String> {
     let images: Vec<(&str, &str)> = list.lines().filter_map(|line| line.split_once(' ')).collect();
-    let mut newest: Vec<&str> = images.iter().map(|(id, _)| *id).collect();
-    newest.dedup();
-    newest.truncate(keep);
+    let mut newest: Vec<&str> = Vec::new();
+    for (id, _) in &images {
+        if newest.len() < keep && !newest.contains(id) {
+            newest.push(id);
+        }
+    }
     images
         .iter()
         .filter(|(id, _)| !newest.contains(id) && !keep_ids.iter().any(|kept| kept.0 == *id))

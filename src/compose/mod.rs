@@ -117,11 +117,14 @@ impl Project {
         })
     }
 
-    /// What can be told of the container that failed, or else of the watched one.
+    /// What can be told of the container that failed, or else of the watched one. Nothing of a previous one, which still
+    /// runs where the new one could not even be made.
     pub fn evidence(&self, rendered: &Rendered, interrupted: &dyn Fn() -> bool) -> Result<Evidence> {
-        let containers = self.containers(interrupted)?;
+        let image = self.image_present(rendered.image())?;
+        let mut containers = self.containers(interrupted)?;
+        containers.retain(|container| container.service != self.service || Some(&container.image) == image.as_ref());
         let container = judge::worst(&containers, &self.service)
-            .with_context(|| format!("there is no container of the project {}", self.name))?;
+            .with_context(|| format!("no container was made from {}", rendered.image()))?;
         let logs = self.logs(&container.id, interrupted).unwrap_or_else(|e| format!("{e:#}"));
         Ok(Evidence::of(container, &logs, &rendered.mask()))
     }

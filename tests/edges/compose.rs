@@ -9,7 +9,7 @@ use deployctl::{
     process::never,
 };
 
-use crate::support::{Behaviour, Engine, Images, Registry, Scope, require, tools_dir};
+use crate::support::{Behaviour, Engine, Images, Registry, Scope, require, tools_dir, wait_until};
 
 /// A box's part of these tests: a registry, a compose file, and a project that is unique on the machine.
 struct Lab {
@@ -210,19 +210,30 @@ with_both! {
     a_container_that_cannot_be_started_is_at_fault => |version| {
         let lab = Lab::new();
         lab.push("v1", Behaviour::Good);
+        lab.push("v2", Behaviour::Good);
+        lab.file("");
         let project = lab.project(version);
+        let previous = deploy(&project, "v1").unwrap();
         for (line, expected) in [
             ("    entrypoint: [/nope]\n", "no such file or directory"),
             ("    command: [nope]\n", "executable file not found"),
             ("    user: nobody-here\n", "unable to find user"),
         ] {
             lab.file(line);
-            let rendered = project.render(&vars("v1"), &never).unwrap();
+            let rendered = project.render(&vars("v2"), &never).unwrap();
             project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
             match project.up(&rendered, false, &never).unwrap_err() {
                 UpFailure::Release(reason) => assert!(reason.contains(expected), "{reason}"),
                 UpFailure::Box(e) => panic!("{line} {e:#}"),
             }
+            let evidence = project.evidence(&rendered, &never).unwrap();
+            assert_eq!(evidence.state, "created");
+            assert!(evidence.error.contains(expected), "{evidence}");
+
+            let before = project.up(&previous, false, &never).unwrap();
+            project.wait_healthy(&previous, &health(), &before, &never).unwrap();
+            assert!(project.runs(&previous, &never).unwrap());
+            assert!(project.evidence(&rendered, &never).unwrap_err().to_string().contains("no container was made"));
         }
     };
 
@@ -354,7 +365,7 @@ fn old_images_go_but_not_the_ones_in_use() {
     let lab = Lab::new();
     lab.file("");
     let project = lab.project(Version::One);
-    for tag in ["v1", "v2", "v3", "v4", "v5"] {
+    for tag in ["v1", "v2", "v3", "v4"] {
         lab.push(tag, Behaviour::Good);
         let rendered = project.render(&vars(tag), &never).unwrap();
         project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
@@ -366,7 +377,8 @@ fn old_images_go_but_not_the_ones_in_use() {
     let left = lab.engine.docker(&["images", "--format", "{{.Tag}}", &lab.image()]);
     let mut left: Vec<&str> = left.lines().collect();
     left.sort_unstable();
-    assert_eq!(left, ["v1", "v2", "v5"]);
+    // The two newest may be of the same second.
+    assert!(left.len() == 3 && left.starts_with(&["v1", "v2"]), "{left:?}");
 }
 
 #[test]
@@ -387,6 +399,26 @@ fn an_engine_that_stops_or_restarts_is_noticed() {
     engine.kill();
     engine.resume(&scope);
     assert!(watch.was_interrupted());
+}
+
+#[test]
+fn an_engine_that_is_stopping_is_noticed_when_its_containers_have_ended() {
+    require!("docker", "dockerd", "ip", "busybox");
+    let scope = Scope::new();
+    let mut engine = Engine::private(&scope);
+    let _base = Images::new(&engine, &scope);
+    // As a first process it takes no notice of TERM: the engine waits for it while it stops.
+    let id = engine.docker(&["run", "--detach", "--stop-timeout", "2", "deployctl-test-base", "sleep", "1000"]);
+    let watch = EngineWatch::at(engine.host().unwrap()).unwrap();
+    let mut look = engine.command(&["inspect", "--format", "{{.State.Running}}", &id]);
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| engine.stop());
+        wait_until(Duration::from_secs(20), "the container ends", || {
+            !look.output().is_ok_and(|output| output.stdout.starts_with(b"true"))
+        });
+        assert!(watch.was_interrupted());
+        stop.join().unwrap();
+    });
 }
 
 #[test]
