@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use self::{records::Row, scripts::Script};
+use self::{records::Row, replies::StoredLock, scripts::Script};
 pub use self::{
     records::{Doc, SCHEMA, rfc3339},
     replies::{Acquired, Begun, Cancel, Cancelled, Ended, Gated, Joined, Left, Pulse, Unlocked},
@@ -384,17 +384,20 @@ impl Locks {
     /// Who holds which lock, and which boxes are out.
     pub fn locks(&mut self) -> Result<LocksAnswer> {
         let base = self.base.clone();
-        let top: Option<u32> = self.store.command(&["HGET", &format!("{base}walk"), "top"])?;
+        let granted: Option<u32> = self.store.command(&["HGET", &format!("{base}walk"), "top"])?;
+        let current = self.current()?.map(|doc| self.show(&doc, false)).transpose()?;
+        let top = granted.unwrap_or(0).max(current.map_or(1, |deploy| deploy.locks));
+        let keys: Vec<String> = (1..=top).map(|suffix| format!("{base}lock:{suffix}")).collect();
+        let words: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        let texts: Vec<Option<String>> = self.store.command(&words)?;
         let mut answer = LocksAnswer::default();
-        for suffix in 1..=top.unwrap_or(0) {
-            let key = format!("{base}lock:{suffix}");
-            let Some(text) = self.store.command::<Option<String>>(&["GET", &key])? else { continue };
-            let lock: replies::StoredLock =
-                serde_json::from_str(&text).with_context(|| format!("{key} holds {text}"))?;
-            let left: i64 = self.store.command(&["PTTL", &key])?;
+        for (suffix, (key, text)) in (1..).zip(keys.iter().zip(texts)) {
+            let Some(text) = text else { continue };
+            let lock = StoredLock::read(&text);
+            let left: i64 = self.store.command(&["PTTL", key])?;
             answer.locks.push(LockRow {
                 suffix,
-                name: lock.name,
+                name: lock.holder().map_or_else(|| "unknown".parse().map_err(|e| anyhow!("{key}: {e}")), Ok)?,
                 deploy: lock.deploy,
                 since: rfc3339(lock.since),
                 renewed: rfc3339(lock.renewed),

@@ -196,15 +196,26 @@ pub struct Pulse {
     pub epoch: String,
 }
 
-/// A lock as it stands in Redis.
-#[derive(Debug, Deserialize)]
+/// A lock as it stands in Redis. One that somebody else set counts too, whatever it says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct StoredLock {
     #[serde(rename = "box")]
-    pub name: BoxName,
+    name: String,
     pub deploy: String,
     pub since: i64,
-    #[serde(default)]
     pub renewed: i64,
+}
+
+impl StoredLock {
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|_| Self { name: text.to_owned(), ..Self::default() })
+    }
+
+    /// The holder, if it is a box's name.
+    pub fn holder(&self) -> Option<BoxName> {
+        self.name.parse().ok()
+    }
 }
 
 /// An entry of `out` as it stands in Redis.

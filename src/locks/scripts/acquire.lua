@@ -9,6 +9,8 @@ local hand = arg.hand
 local going = hand and not (doc and doc.state == 'rolling') or rolls(doc, arg.deploy)
 local cancel = not hand and cancel_of(arg.deploy) or nil
 local settled = epoch()
+-- From before it was interrupted: the new token ends the old worker's ownership.
+local suffix = own_lock(arg.box)
 
 if not mine then
   if not going then
@@ -20,8 +22,8 @@ if not mine then
   if now < settled.since + arg.settle then wait = 'Redis restarted; every box says first where it stands' end
   if blaming then wait = blaming .. ' finds out whether the release is broken' end
   if doc and not hand and doc.gated then wait = 'the gates before the start' end
-  local full = redis.call('GET', base .. 'full')
-  if not wait and full then wait = full end
+  -- By hand, another size counts than what this was found with.
+  if not wait and not suffix and not hand then wait = redis.call('GET', base .. 'full') or nil end
   if wait then
     if not hand then touch_row(doc.id, arg.box, wait) end
     return reply({ wait = wait, epoch = settled.id })
@@ -31,14 +33,10 @@ end
 local size = hand and hand.size or size_of(arg.deploy)
 local n = 1
 if hand then n = locks_for(size, hand.max_parallel) elseif doc then n = locks_for(size, doc.max_parallel) end
-local locks, top = all_locks(n)
-
--- Its own lock, from before it was interrupted: the new token ends the old worker's ownership.
-local suffix
-for at, lock in pairs(locks) do if lock.box == arg.box then suffix = at end end
 
 if not suffix then
-  local used, names = used_by_others(arg.deploy, arg.box, locks)
+  local locks, top = all_locks(n)
+  local used, names = used_by_others(arg.deploy, arg.box, locks, now)
   if mine or used < n then
     local next = tonumber(redis.call('HGET', base .. 'walk', 'next') or 1)
     for step = 0, n - 1 do
@@ -50,7 +48,7 @@ if not suffix then
   if not suffix then
     local wait = #names .. ' of ' .. n .. (n == 1 and ' lock: ' or ' locks: ') .. table.concat(names, ', ', 1, math.min(3, #names))
     if #names > 3 then wait = wait .. ', …' end
-    -- Until a lock is freed, or soon, nobody needs to walk again. By hand, another size counts.
+    -- Until a lock is freed, or soon, nobody needs to walk again.
     if not hand then
       redis.call('SET', base .. 'full', wait, 'PX', math.min(2000, arg.ttl))
       touch_row(arg.deploy, arg.box, wait)
@@ -59,10 +57,10 @@ if not suffix then
   end
 end
 
-set_lock(suffix, { box = arg.box, deploy = arg.deploy, token = arg.token, since = now, renewed = now }, arg.ttl)
-redis.call('HSET', base .. 'walk', 'next', suffix % n + 1, 'top', math.max(top, suffix))
+take_lock(suffix, arg.ttl)
+redis.call('HSET', base .. 'walk', 'next', suffix % n + 1)
 if mine then
-  mine.token, mine.renewed, mine.ttl = arg.token, now, arg.ttl
+  mine.deploy, mine.token, mine.renewed, mine.ttl = arg.deploy, arg.token, now, arg.ttl
   redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
 end
 return reply({ granted = suffix, size = size, locks = n, out = mine ~= nil, cancel = cancel, epoch = settled.id })

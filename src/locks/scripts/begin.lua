@@ -6,8 +6,12 @@
 local old = read('current')
 local known = redis.call('GET', of(arg.doc.id, 'record'))
 if known and cjson.decode(known).state ~= 'queued' then return reply({ refused = 'exists' }) end
+if old and old.state == 'rolling' and not arg.supersede then return reply({ refused = 'rolling', id = old.id }) end
+
+-- Before the old deploy's waiters are woken, not after.
+redis.call('DEL', base .. 'wake')
+redis.call('ZREMRANGEBYSCORE', base .. 'deploys', 0, now - 2 * KEPT)
 if old and old.state == 'rolling' then
-  if not arg.supersede then return reply({ refused = 'rolling', id = old.id }) end
   local cancel = set_cancel(old.id, { by = arg.doc.by, reason = 'superseded by ' .. arg.doc.tag, superseded = true })
   end_deploy(old, cancel.broken and 'broken' or 'cancelled', cancel.reason)
 end
@@ -22,7 +26,6 @@ redis.call('ZADD', base .. 'deploys', now, doc.id)
 redis.call('HSET', of(doc.id, 'tally'), 'progress', now)
 redis.call('SET', of(doc.id, 'remaining'), 0)
 for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
-redis.call('DEL', base .. 'wake')
 freed(1)
 
 local queued = read('queued')

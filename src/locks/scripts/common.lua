@@ -67,20 +67,29 @@ local function remaining_of(id)
   return count
 end
 
+-- A lock may be free from here on: the next that asks walks again, from this suffix.
+local function freed(suffix)
+  redis.call('DEL', base .. 'full')
+  if suffix then redis.call('HSET', base .. 'walk', 'next', suffix) end
+end
+
 -- The only writer of a row: `remaining`, the failed and the tally follow from it in the same step.
 local function set_row(id, box, phase, tag, detail)
-  local before = remaining_of(id)
   local old = row_of(id, box)
+  local was, is = old and UNFINISHED[old.phase], UNFINISHED[phase]
+  local remaining = was ~= is and remaining_of(id)
   local row = { phase = phase, tag = tag or (old and old.tag), detail = detail, seen = now,
                 since = old and old.phase == phase and old.since or now }
   redis.call('HSET', of(id, 'boxes'), box, cjson.encode(row))
   if old and old.phase == phase then return end
-  local was, is = old and UNFINISHED[old.phase], UNFINISHED[phase]
-  if is and not was then redis.call('SET', of(id, 'remaining'), before + 1) end
-  if was and not is then redis.call('SET', of(id, 'remaining'), before - 1) end
+  if remaining then redis.call('SET', of(id, 'remaining'), remaining + (is and 1 or -1), 'KEEPTTL') end
   if old then redis.call('HINCRBY', of(id, 'tally'), old.phase, -1) end
   redis.call('HINCRBY', of(id, 'tally'), phase, 1)
-  redis.call(phase == 'failed' and 'SADD' or 'SREM', of(id, 'failed'), box)
+  if phase == 'failed' then redis.call('SADD', of(id, 'failed'), box) end
+  if old and old.phase == 'failed' then
+    redis.call('SREM', of(id, 'failed'), box)
+    freed()
+  end
   if phase ~= 'expected' and phase ~= 'waiting' and phase ~= 'pulling' then
     redis.call('HSET', of(id, 'tally'), 'progress', now)
   end
@@ -97,6 +106,27 @@ end
 
 -- Locks and boxes that are out --------------------------------------------------------------------------------------
 
+-- Whoever set a lock, and in whatever form: it is one.
+local function lock_from(text)
+  local ok, lock = pcall(cjson.decode, text)
+  if not ok or type(lock) ~= 'table' then lock = { box = text } end
+  if type(lock.box) ~= 'string' or not string.match(lock.box, '^%w[%w_.-]*$') then lock.box = 'unknown' end
+  if type(lock.renewed) ~= 'number' then lock.renewed = 0 end
+  return lock
+end
+
+local function lock_at(suffix)
+  local text = redis.call('GET', base .. 'lock:' .. suffix)
+  return text and lock_from(text) or nil
+end
+
+-- The suffix of the box's own lock, without a walk.
+local function own_lock(box)
+  local suffix = tonumber(redis.call('HGET', base .. 'holders', box) or nil)
+  local lock = suffix and lock_at(suffix)
+  return lock and lock.box == box and suffix or nil
+end
+
 -- Every unexpired lock of any suffix, by suffix. `top` is the highest suffix ever granted, so none is overlooked when
 -- n has become smaller.
 local function all_locks(n)
@@ -106,7 +136,7 @@ local function all_locks(n)
     local keys = {}
     for suffix = from, math.min(top, from + 999) do keys[#keys + 1] = base .. 'lock:' .. suffix end
     for at, text in ipairs(redis.call('MGET', unpack(keys))) do
-      if text then found[from + at - 1] = cjson.decode(text) end
+      if text then found[from + at - 1] = lock_from(text) end
     end
   end
   return found, top
@@ -124,16 +154,21 @@ local function all_out()
 end
 
 -- A box in `out` counts to the end of the deploy that took it out, always while a person keeps it out, and else until
--- its TTL has passed since its last renewal, so that an old failure does not prevent future deploys.
-local function out_counts(entry, deploy)
-  return entry.deploy == deploy or entry.hand or now < entry.renewed + entry.ttl
+-- its TTL has passed since its last renewal, so that an old failure does not prevent future deploys. One that a person
+-- keeps out and that is gone takes no part: neither in the size nor here.
+local function out_counts(box, entry, deploy, at)
+  if entry.hand then
+    local row = row_of(deploy, box)
+    return not (row and row.phase == 'gone')
+  end
+  return entry.deploy == deploy or at < entry.renewed + entry.ttl
 end
 
--- The distinct boxes, other than `me`, that hold a lock, are out, or failed in this deploy.
-local function used_by_others(deploy, me, locks)
+-- The distinct boxes, other than `me`, that hold one of `locks`, are out (as of the time `at`), or failed in this deploy.
+local function used_by_others(deploy, me, locks, at)
   local boxes, count, names = {}, 0, {}
   for _, lock in pairs(locks) do boxes[lock.box] = true end
-  for box, entry in pairs(all_out()) do if out_counts(entry, deploy) then boxes[box] = true end end
+  for box, entry in pairs(all_out()) do if out_counts(box, entry, deploy, at) then boxes[box] = true end end
   for _, box in ipairs(redis.call('SMEMBERS', of(deploy, 'failed'))) do boxes[box] = true end
   boxes[me] = nil
   for box in pairs(boxes) do count = count + 1; names[#names + 1] = box end
@@ -141,27 +176,33 @@ local function used_by_others(deploy, me, locks)
   return count, names
 end
 
-local function set_lock(suffix, lock, ttl, ...)
-  return redis.call('SET', base .. 'lock:' .. suffix, cjson.encode(lock), 'PX', ttl, ...)
+local function set_lock(suffix, lock, ttl)
+  redis.call('SET', base .. 'lock:' .. suffix, cjson.encode(lock), 'PX', ttl)
 end
 
--- A lock may be free from here on: the next that asks walks again, from this suffix.
-local function freed(suffix)
-  redis.call('DEL', base .. 'full')
-  if suffix then redis.call('HSET', base .. 'walk', 'next', suffix) end
+-- A lock for `arg`'s box and token, as the highest suffix if it is.
+local function take_lock(suffix, ttl)
+  set_lock(suffix, { box = arg.box, deploy = arg.deploy, token = arg.token, since = now, renewed = now }, ttl)
+  redis.call('HSET', base .. 'holders', arg.box, suffix)
+  local top = tonumber(redis.call('HGET', base .. 'walk', 'top') or 0)
+  if suffix > top then redis.call('HSET', base .. 'walk', 'top', suffix) end
 end
 
-local function delete_lock(suffix)
+local function delete_lock(suffix, box)
   redis.call('DEL', base .. 'lock:' .. suffix)
+  redis.call('HDEL', base .. 'holders', box)
   freed(suffix)
 end
 
 -- Waking ------------------------------------------------------------------------------------------------------------
 
--- Pushes one wake-up, or one for each waiter; the list is never longer than there are waiters.
-local function wake(id, all)
-  local missing = tally(id, 'waiting') - redis.call('LLEN', base .. 'wake')
-  for _ = 1, all and missing or math.min(1, missing) do redis.call('RPUSH', base .. 'wake', '1') end
+local ALL = math.huge
+
+-- Pushes up to `most` wake-ups; the list is never longer than there are waiters.
+local function wake(id, most)
+  local missing = tally(id, 'waiting') + tally(id, 'pulling') - redis.call('LLEN', base .. 'wake')
+  if missing < 0 then redis.call('LPOP', base .. 'wake', -missing) end
+  for _ = 1, math.min(most, missing) do redis.call('RPUSH', base .. 'wake', '1') end
 end
 
 -- Cancel, hold, end -------------------------------------------------------------------------------------------------
@@ -171,13 +212,13 @@ local function cancel_of(id)
   return text and cjson.decode(text) or nil
 end
 
--- A release that is broken outweighs a person's wish, which outweighs a time-out: boxes go back rather than on.
+-- Set once; but that the release is broken outweighs any other reason: boxes go back rather than on.
 local function set_cancel(id, cancel)
   local old = cancel_of(id)
   if old and (old.broken or not cancel.broken) then return old end
   cancel.at = now
   redis.call('SET', of(id, 'cancel'), cjson.encode(cancel))
-  wake(id, true)
+  wake(id, ALL)
   return cancel
 end
 
@@ -189,8 +230,14 @@ local function holder(id, me)
   return nil
 end
 
+local function keep_for_a_while(id)
+  for _, part in ipairs({ 'record', 'boxes', 'remaining', 'tally', 'failed', 'cancel', 'hold' }) do
+    redis.call('PEXPIRE', of(id, part), KEPT)
+  end
+end
+
 local function end_deploy(doc, state, reason)
-  wake(doc.id, true)
+  wake(doc.id, ALL)
   for _, box in ipairs(redis.call('HKEYS', of(doc.id, 'boxes'))) do
     if UNFINISHED[row_of(doc.id, box).phase] then set_row(doc.id, box, 'cancelled', nil, reason) end
   end
@@ -200,9 +247,7 @@ local function end_deploy(doc, state, reason)
     redis.call('SET', base .. 'complete', cjson.encode(doc))
   end
   save(doc)
-  for _, part in ipairs({ 'record', 'boxes', 'remaining', 'tally', 'failed', 'cancel', 'hold' }) do
-    redis.call('PEXPIRE', of(doc.id, part), KEPT)
-  end
+  keep_for_a_while(doc.id)
 end
 
 -- Takes a deploy that never began out of the queue.

@@ -16,5 +16,5 @@ else
   return reply({ ended = true })
 end
 save(doc)
-wake(doc.id, true)
+wake(doc.id, ALL)
 return reply({ ok = true })

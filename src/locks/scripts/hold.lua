@@ -8,6 +8,6 @@ if arg.ms > 0 then
   redis.call('HSET', of(arg.deploy, 'hold'), arg.box, now + arg.ms)
 else
   redis.call('HDEL', of(arg.deploy, 'hold'), arg.box)
-  wake(arg.deploy, true)
+  wake(arg.deploy, ALL)
 end
 return reply({ held = arg.ms > 0 })

@@ -7,8 +7,11 @@ local doc = read('current')
 if not rolls(doc, arg.deploy) then
   return reply({ refused = 'ended', current = doc and doc.id or nil })
 end
-for _, box in ipairs(arg.boxes) do
-  if box ~= arg.box and not row_of(doc.id, box) then set_row(doc.id, box, 'expected') end
+for from = 1, #arg.boxes, 1000 do
+  local some = { unpack(arg.boxes, from, math.min(#arg.boxes, from + 999)) }
+  for at, known in ipairs(redis.call('HMGET', of(doc.id, 'boxes'), unpack(some))) do
+    if not known and some[at] ~= arg.box then set_row(doc.id, some[at], 'expected') end
+  end
 end
 local row = row_of(doc.id, arg.box)
 local again = not row or UNFINISHED[row.phase] or row.phase == 'gone' or row.phase == 'lost' or arg.retry

@@ -1,11 +1,11 @@
 -- leave: the box is about to leave the load balancers.
 -- Promises: from a yes on, the box stands in `out`; a yes is given only to the lock's owner, in a deploy that goes on,
--- and while the others that get requests, less those announced in `out`, are at least size - n in every load balancer
--- that can count. A box that gets no requests skips that check.
+-- while fewer than n others are out, and while the others that get requests, less those announced in `out`, are at least
+-- size - n in every load balancer that can count. A box that gets no requests skips that last check.
 -- arg: box, deploy, suffix, token, ttl, hand = { size, max_parallel, reason }, surveys = [{ key, me, in_service = […] }]
 
 local doc, hand = read('current'), arg.hand
-local lock = read('lock:' .. arg.suffix)
+local lock = lock_at(arg.suffix)
 if not lock or lock.token ~= arg.token then return reply({ refused = 'not_owner' }) end
 local mine = out_entry(arg.box)
 if not mine and not hand then
@@ -17,8 +17,15 @@ end
 
 local size = hand and hand.size or size_of(arg.deploy)
 local n = locks_for(size, hand and hand.max_parallel or doc and doc.max_parallel or '1')
-local targets = {}
-local outs = all_out()
+local targets, outs = {}, all_out()
+if not mine then
+  -- The fleet may have become smaller since the grant.
+  local away = 0
+  for box, entry in pairs(outs) do if out_counts(box, entry, arg.deploy, now) then away = away + 1 end end
+  if away >= n then
+    return reply({ refused = 'floor', others = math.max(0, size - 1 - away), floor = size - n, key = 'deploy' })
+  end
+end
 for _, survey in ipairs(arg.surveys) do
   targets[survey.key] = survey.me
   local announced = {}
@@ -40,5 +47,8 @@ local entry = { deploy = arg.deploy, token = arg.token, since = mine and mine.si
 redis.call('HSET', base .. 'out', arg.box, cjson.encode(entry))
 lock.renewed = now
 set_lock(arg.suffix, lock, arg.ttl)
-if not hand and row_of(arg.deploy, arg.box) then set_row(arg.deploy, arg.box, 'draining') end
+if rolls(doc, arg.deploy) and row_of(arg.deploy, arg.box) then
+  set_row(arg.deploy, arg.box, 'draining')
+  wake(arg.deploy, 0)
+end
 return reply({ left = true })

@@ -1,6 +1,7 @@
 -- renew: a worker is alive; it says where it stands and hears whether the deploy is cancelled.
--- Promises: extends only what is the worker's own (by token); a lock that went missing comes back if its suffix is free;
--- an `out` entry that went missing comes back too, because the box is out whatever Redis remembers.
+-- Promises: extends only what is the worker's own (by token); a lock that went missing comes back if its suffix is free,
+-- and the capacity too unless the box is out; an `out` entry that went missing comes back always, because the box is out
+-- whatever Redis remembers.
 -- arg: box, deploy, phase, detail, epoch; with a lock: suffix, token, ttl, out (the box is out), hand (by hand)
 
 local doc = read('current')
@@ -8,16 +9,16 @@ local seen = epoch()
 local lost
 
 if arg.suffix then
-  local lock = read('lock:' .. arg.suffix)
+  local lock = lock_at(arg.suffix)
   if lock and lock.token == arg.token then
     lock.renewed = now
     set_lock(arg.suffix, lock, arg.ttl)
   elseif lock then
     lost = lock.box
   else
-    set_lock(arg.suffix, { box = arg.box, deploy = arg.deploy, token = arg.token, since = now, renewed = now }, arg.ttl)
-    local top = tonumber(redis.call('HGET', base .. 'walk', 'top') or 0)
-    redis.call('HSET', base .. 'walk', 'top', math.max(top, arg.suffix))
+    local n = rolls(doc, arg.deploy) and locks_for(size_of(arg.deploy), doc.max_parallel) or 1
+    local used, names = used_by_others(arg.deploy, arg.box, all_locks(n), now)
+    if arg.out or used < n then take_lock(arg.suffix, arg.ttl) else lost = names[1] end
   end
   local mine = out_entry(arg.box)
   if arg.out and not mine then mine = { deploy = arg.deploy, token = arg.token, since = now, targets = {} } end
@@ -30,7 +31,7 @@ end
 local row = row_of(arg.deploy, arg.box)
 if row and UNFINISHED[row.phase] then
   if arg.phase then set_row(arg.deploy, arg.box, arg.phase, nil, arg.detail) else touch_row(arg.deploy, arg.box) end
-elseif row and row.phase == 'lost' and arg.phase then
+elseif row and (row.phase == 'lost' or row.phase == 'gone') and arg.phase and rolls(doc, arg.deploy) then
   set_row(arg.deploy, arg.box, arg.phase, nil, arg.detail)
 end
 return reply({ cancel = cancel_of(arg.deploy), ended = not rolls(doc, arg.deploy), lost_to = lost, epoch = seen.id })

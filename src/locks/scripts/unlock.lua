@@ -3,24 +3,28 @@
 -- arg: box, force, interval (ms between renewals), by, reason
 
 local doc = read('current')
-local locks, mine = all_locks(1), out_entry(arg.box)
-local renewed, found = mine and mine.renewed or 0, mine ~= nil
+local locks = all_locks(doc and locks_for(size_of(doc.id), doc.max_parallel) or 1)
+local mine, held = out_entry(arg.box), false
+local renewed = mine and mine.renewed or 0
 for _, lock in pairs(locks) do
   if lock.box == arg.box then
-    found = true
+    held = lock.deploy or true
     renewed = math.max(renewed, lock.renewed)
   end
 end
-if not found then return reply({ refused = 'nothing' }) end
+if not mine and not held then return reply({ refused = 'nothing' }) end
 if now - renewed <= 3 * arg.interval and not arg.force then
   return reply({ refused = 'renewed', ago = now - renewed })
 end
-for suffix, lock in pairs(locks) do if lock.box == arg.box then delete_lock(suffix) end end
+for suffix, lock in pairs(locks) do if lock.box == arg.box then delete_lock(suffix, arg.box) end end
 redis.call('HDEL', base .. 'out', arg.box)
 freed()
 if doc then
   local row = row_of(doc.id, arg.box)
-  if row and UNFINISHED[row.phase] then set_row(doc.id, arg.box, 'lost', nil, 'freed by ' .. arg.by .. ': ' .. (arg.reason or '')) end
-  wake(doc.id, false)
+  -- One that is out from an earlier deploy has its turn in this one yet.
+  if row and (WORKING[row.phase] or held == doc.id and UNFINISHED[row.phase]) then
+    set_row(doc.id, arg.box, 'lost', nil, 'freed by ' .. arg.by .. ': ' .. (arg.reason or ''))
+  end
+  wake(doc.id, 1)
 end
 return reply({ freed = true })
