@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod deploys;
 mod doctor;
 mod handle;
+mod setup;
 mod usage;

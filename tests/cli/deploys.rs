@@ -1,0 +1,112 @@
+//! Starting, watching and stopping a deploy, with a real service.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::{
+    setup::{Setup, exit_code, wait_said},
+    support::require,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_start_says_from_what_to_what_and_a_second_one_is_refused() {
+    require!("redis-server", "serf");
+    let setup = Setup::start();
+    let output = setup.deployctl("start -r app -e staging -t v1 --dry-run").ok();
+    assert!(output.stdout.contains("v1") && output.stdout.contains("1 box, 1 at a time"), "{output}");
+    assert!(setup.deployctl("status --json").ok().json()["deploys"].as_array().unwrap().is_empty());
+
+    let output = setup.deployctl("start -r app -e staging -t v1").ok();
+    assert!(output.stdout.contains("1 box, 1 at a time"), "{output}");
+    setup.deployctl("start -r app -e staging -t v2").expect(6).one_line(&["rolling", "--supersede"]);
+    let output = setup.deployctl("start -r app -e staging -t v2 --queue").ok();
+    assert!(output.stdout.contains("queued"), "{output}");
+    setup.deployctl("start -r app -e staging -t v2 --supersede").ok();
+}
+
+#[test]
+fn what_cannot_start_is_told_in_one_line() {
+    require!("redis-server", "serf");
+    let setup = Setup::start();
+    setup.deployctl("start -r app -e staging -t v9").expect(1).one_line(&["v9"]);
+    setup.deployctl("start -r app -e production -t v1").expect(1).one_line(&["app", "production"]);
+    setup.deployctl("rollback -r app -e staging").expect(1).one_line(&["app"]);
+    setup.deployctl("freeze -e staging --reason holiday").ok();
+    setup.deployctl("start -r app -e staging -t v1").expect(6).one_line(&["frozen", "holiday"]);
+    let output = setup.deployctl("status").ok();
+    assert!(output.stdout.contains("staging is frozen") && output.stdout.contains("holiday"), "{output}");
+    setup.deployctl("unfreeze -e staging --reason over").ok();
+    setup.deployctl("start -r app -e staging -t v1").ok();
+    let history = setup.deployctl("status --history").ok();
+    for word in ["publish", "freeze", "holiday", "unfreeze", "over", "start", "kirt@"] {
+        assert!(history.stdout.contains(word), "{word} is not in {history}");
+    }
+}
+
+#[test]
+fn watching_ends_with_ctrl_c_and_the_deploy_goes_on() {
+    require!("redis-server", "serf");
+    let setup = Setup::start();
+    let mut watch = setup.background("watch", "start -r app -e staging -t v1 --wait");
+    wait_said(&watch, "box-1 expected");
+    watch.signal(Signal::INT);
+    assert_eq!(exit_code(&mut watch, SOON), Some(130), "{}", watch.log());
+    assert!(watch.log().contains("the deploy goes on"), "{}", watch.log());
+    assert!(!watch.log().contains('\u{1b}'), "colour without a terminal: {}", watch.log());
+    assert_eq!(setup.deployctl("status --json").ok().json()["deploys"][0]["state"], "rolling");
+}
+
+#[test]
+fn watching_outlives_the_service_and_exits_with_the_outcome() {
+    require!("redis-server", "serf");
+    let mut setup = Setup::start();
+    let mut watch = setup.background("watch", "start -r app -e staging -t v1 --wait");
+    wait_said(&watch, "box-1 expected");
+    setup.kill_service();
+    wait_said(&watch, "does not answer");
+    setup.start_service();
+    let output = setup.deployctl("cancel -r app -e staging --reason changed-my-mind").ok();
+    assert!(output.stdout.contains("cancelled") && output.stdout.contains("deployctl rollback"), "{output}");
+    assert_eq!(exit_code(&mut watch, SOON), Some(3), "{}", watch.log());
+    assert!(watch.log().contains("changed-my-mind"), "{}", watch.log());
+    let output = setup.deployctl("cancel -r app -e staging").ok();
+    assert!(output.stdout.contains("nothing rolls"), "{output}");
+}
+
+#[test]
+fn a_cancel_needs_no_service_where_redis_is_known() {
+    require!("redis-server", "serf");
+    let mut setup = Setup::start();
+    setup.deployctl("start -r app -e staging -t v1").ok();
+    setup.kill_service();
+    let output = setup.deployctl("cancel -r app -e staging").expect(1);
+    assert!(output.stderr.contains("DEPLOYCTL_REDIS_URL"), "{output}");
+    let cancel = |setup: &Setup| {
+        let mut command = setup.command("cancel -r app -e staging --reason emergency");
+        crate::support::run(command.env("DEPLOYCTL_REDIS_URL", setup.redis.url())).ok()
+    };
+    assert!(cancel(&setup).stdout.contains("cancelled"));
+    setup.start_service();
+    let mut watch = setup.background("watch", "status --watch");
+    wait_said(&watch, "emergency");
+    watch.signal(Signal::INT);
+    assert_eq!(exit_code(&mut watch, SOON), Some(0), "{}", watch.log());
+    assert!(cancel(&setup).stdout.contains("nothing rolls"));
+}
+
+#[test]
+fn a_broken_release_is_refused_with_its_reason() {
+    require!("redis-server", "serf");
+    let setup = Setup::start();
+    let mut watch = setup.background("watch", "start -r app -e staging -t v1 --wait");
+    wait_said(&watch, "box-1 expected");
+    setup.deployctl("cancel -r app -e staging --broken --reason it-loses-orders").ok();
+    assert_eq!(exit_code(&mut watch, SOON), Some(4), "{}", watch.log());
+    assert!(watch.log().contains("it-loses-orders"), "{}", watch.log());
+    setup.deployctl("start -r app -e staging -t v1").expect(1).one_line(&["v1", "broken", "it-loses-orders"]);
+    setup.deployctl("start -r app -e staging -t v1 --wait").expect(4);
+    setup.deployctl("start -r app -e staging -t v1 --force").ok();
+}
