@@ -19,7 +19,8 @@ use crate::{
     exit::Exit,
     names::{BoxName, Place},
     pause::pause,
-    releases::{Error, Service},
+    process::never,
+    releases::{Error, Service, retrying},
     screen::{self, Live, Paint, Style},
 };
 
@@ -190,8 +191,12 @@ fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
         }));
     }
     if deploy.state == State::Broken {
-        lines.extend(evidence(service, deploy)?);
-        let newest = service.deploys(Some(&deploy.role), Some(&deploy.environment), 1)?;
+        let ask = || {
+            let newest = service.deploys(Some(&deploy.role), Some(&deploy.environment), 1)?;
+            Ok((evidence(service, deploy)?, newest))
+        };
+        let (evidence, newest) = retrying(PATIENCE, &never, ask)?;
+        lines.extend(evidence);
         if let Some(next) = newest.iter().find(|next| next.id != deploy.id && !next.state.is_ended()) {
             lines.push(format!("now rolling: {} ({}), by {}", next.tag, next.kind, next.by));
         }

@@ -30,7 +30,7 @@ pub use self::{
     hand::{bring_in, take_out},
     order::Order,
     setback::{Outcome, Setback},
-    site::Site,
+    site::{Site, balancers, serf},
 };
 use crate::{
     config::Config,

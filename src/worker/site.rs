@@ -63,6 +63,24 @@ pub fn serf(config: &Config) -> Result<Serf> {
     Ok(Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? })
 }
 
+/// The load balancers of `role` on this box, with what their programs are told.
+pub fn balancers(
+    config: &Config,
+    role: &RoleConfig,
+    vars: &DeployVars,
+    interrupted: &(dyn Fn() -> bool + Sync),
+) -> Result<LoadBalancers> {
+    let metadata = Metadata::new(|name| env::var(name).ok());
+    let auto = |what: Auto| match what {
+        Auto::InstanceId => metadata.instance_id(),
+        Auto::LocalIpv4 => metadata.local_ipv4(),
+        Auto::Region => metadata.region(),
+    };
+    let variables = vars.pairs();
+    let setting = Setting { auto: &auto, variables: &variables, command_timeout: config.command_timeout };
+    LoadBalancers::resolve(&role.load_balancers, &setting, interrupted)
+}
+
 /// Finds out who this box is. Waits for an agent that is still starting.
 pub fn identify(config: &Config, shutdown: &Shutdown) -> Result<Identity> {
     let serf = serf(config)?;
@@ -121,15 +139,7 @@ impl<'a> Site<'a> {
     /// The load balancers, with what programs are told of `order`'s deploy.
     pub(crate) fn resolve_balancers(&self, vars: &DeployVars) -> Result<LoadBalancers> {
         let shutdown = self.shutdown.clone();
-        let metadata = Metadata::new(|name| env::var(name).ok());
-        let auto = |what: Auto| match what {
-            Auto::InstanceId => metadata.instance_id(),
-            Auto::LocalIpv4 => metadata.local_ipv4(),
-            Auto::Region => metadata.region(),
-        };
-        let variables = vars.pairs();
-        let setting = Setting { auto: &auto, variables: &variables, command_timeout: self.config.command_timeout };
-        LoadBalancers::resolve(&self.role.load_balancers, &setting, &move || shutdown.requested())
+        balancers(self.config, self.role, vars, &move || shutdown.requested())
             .with_context(|| format!("load_balancers of {}", self.place.role))
     }
 

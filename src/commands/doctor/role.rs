@@ -5,13 +5,11 @@ use anyhow::{Context as _, Result};
 use super::Finding;
 use crate::{
     api::Kind,
-    commands::variable,
     compose::{DeployVars, Project},
     config::{Config, RoleConfig},
-    load_balancer::{Auto, LoadBalancers, Setting},
-    metadata::Metadata,
     names::{Environment, Role},
     process::never,
+    worker,
 };
 
 /// Everything that is to be said of one role.
@@ -46,15 +44,7 @@ fn renders(config: &Config, role: &Role, vars: &DeployVars) -> Finding {
 }
 
 fn balancers(config: &Config, own: &RoleConfig, vars: &DeployVars) -> Finding {
-    let metadata = Metadata::new(variable);
-    let auto = |what: Auto| match what {
-        Auto::InstanceId => metadata.instance_id(),
-        Auto::LocalIpv4 => metadata.local_ipv4(),
-        Auto::Region => metadata.region(),
-    };
-    let variables = vars.pairs();
-    let setting = Setting { auto: &auto, variables: &variables, command_timeout: config.command_timeout };
-    let balancers = LoadBalancers::resolve(&own.load_balancers, &setting, &never)?;
+    let balancers = worker::balancers(config, own, vars, &never)?;
     let count = own.load_balancers.len();
     let state = if balancers.in_service(&never)? { "this box is in service" } else { "this box is not in service" };
     Ok(format!("{count} answer; {state}"))

@@ -7,8 +7,8 @@ use crate::{
     config::Config,
     names::{BoxName, Environment, Place, Role},
     process::never,
-    serf::{LocalNode, Member, Serf},
-    tags,
+    serf::{LocalNode, Member},
+    tags, worker,
 };
 
 /// What the agent of this box says.
@@ -19,7 +19,7 @@ pub struct Seen {
 
 /// Asks the agent.
 pub fn look(config: &Config) -> Result<Seen> {
-    let serf = Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? };
+    let serf = worker::serf(config)?;
     Ok(Seen { node: serf.local_node(&never)?, members: serf.members(&never)? })
 }
 
