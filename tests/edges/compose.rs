@@ -382,6 +382,20 @@ fn old_images_go_but_not_the_ones_in_use() {
 }
 
 #[test]
+fn the_installed_program_is_chosen_once() {
+    require!("docker-compose");
+    let scope = Scope::new();
+    let config = serde_json::json!({"state_dir": scope.dir().join("state"), "roles": {"app": {"load_balancers": []}}});
+    let config = Config::parse(&config.to_string()).unwrap();
+    Project::new(&config, &"app".parse().unwrap()).unwrap();
+    let kept = scope.dir().join("state/compose");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), "docker-compose\n");
+    let made = fs::metadata(&kept).unwrap().modified().unwrap();
+    Project::new(&config, &"app".parse().unwrap()).unwrap();
+    assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), made);
+}
+
+#[test]
 fn an_engine_that_stops_or_restarts_is_noticed() {
     require!("docker", "dockerd", "ip");
     let scope = Scope::new();
