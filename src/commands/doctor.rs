@@ -13,7 +13,7 @@ use crate::{
     config::{Config, LoadBalancer},
     exit::Exit,
     process::{self, Program, never},
-    screen::{self, Paint, Style, printable},
+    screen::{self, Paint, Style},
     wake,
 };
 
@@ -38,8 +38,7 @@ impl Report {
                 (self.style.paint(Paint::Red, "✗"), format!("{error:#}"))
             }
         };
-        let text = printable(&text).split_whitespace().collect::<Vec<_>>().join(" ");
-        screen::print([format!("{mark} {name}: {text}")])
+        screen::print([format!("{mark} {name}: {}", screen::one_line(&text))])
     }
 }
 

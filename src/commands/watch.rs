@@ -104,6 +104,7 @@ struct View {
     live: Option<Live>,
     phases: BTreeMap<BoxName, Phase>,
     state: Option<State>,
+    said: Vec<String>,
     lines: Vec<String>,
     remarked: bool,
 }
@@ -115,6 +116,7 @@ impl View {
             live: screen::is_terminal().then(Live::default),
             phases: BTreeMap::new(),
             state: None,
+            said: Vec::new(),
             lines: Vec::new(),
             remarked: false,
         }
@@ -129,7 +131,7 @@ impl View {
             self.lines.extend(screen::boxes(self.style, deploy, locks, now, most));
             return live.draw(&self.lines);
         }
-        let mut lines = changes(&self.phases, deploy);
+        let mut lines = changes(&self.phases, deploy, &mut self.said);
         if self.state.replace(deploy.state) != Some(deploy.state) && !deploy.state.is_ended() {
             lines.insert(0, screen::outcome(self.style, deploy, now));
         }
@@ -160,20 +162,25 @@ impl View {
     }
 }
 
-/// One line for each box whose phase is not the one before: `04:30:01 box-1 waiting → draining`.
-fn changes(before: &BTreeMap<BoxName, Phase>, deploy: &Deploy) -> Vec<String> {
+/// One line for each box whose phase is not the one before: `04:30:01 box-1 waiting → draining`. What the boxes of a
+/// broken release say is the same for all of them: a detail that was `said` is not repeated.
+fn changes(before: &BTreeMap<BoxName, Phase>, deploy: &Deploy, said: &mut Vec<String>) -> Vec<String> {
     let mut changed: Vec<_> = deploy.boxes.iter().filter(|row| before.get(&row.name) != Some(&row.phase)).collect();
     changed.sort_by(|a, b| a.since.cmp(&b.since));
-    changed
-        .iter()
-        .map(|row| {
-            let from = before.get(&row.name).map(|phase| format!("{phase} → ")).unwrap_or_default();
-            let clock = row.since.split(['T', '.', 'Z']).nth(1).unwrap_or(&row.since);
-            let detail = row.detail.as_deref().filter(|detail| !detail.is_empty());
-            let detail = detail.map(|detail| format!(" ({})", screen::printable(detail).replace('\n', " ")));
-            format!("{clock} {} {from}{}{}", row.name, row.phase, detail.unwrap_or_default())
-        })
-        .collect()
+    let mut lines = Vec::new();
+    for row in changed {
+        let from = before.get(&row.name).map(|phase| format!("{phase} → ")).unwrap_or_default();
+        let clock = row.since.split(['T', '.', 'Z']).nth(1).unwrap_or(&row.since);
+        let detail = row.detail.as_deref().map(screen::one_line).unwrap_or_default();
+        let news = if said.iter().any(|said| said.contains(&detail)) || detail.is_empty() {
+            String::new()
+        } else {
+            format!(" ({detail})")
+        };
+        lines.push(format!("{clock} {} {from}{}{news}", row.name, row.phase));
+        said.push(detail);
+    }
+    lines
 }
 
 /// Prints how `deploy` ended, with the evidence where its release is broken, and answers the exit code that says so.
@@ -185,9 +192,8 @@ fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
         let bad =
             deploy.boxes.iter().filter(|row| matches!(row.phase, Phase::Failed | Phase::Lost | Phase::RolledBack));
         lines.extend(bad.map(|row| {
-            let detail =
-                row.detail.as_deref().map(|detail| format!(": {}", screen::printable(detail).replace('\n', " ")));
-            format!("  {} {}{}", row.name, row.phase, detail.unwrap_or_default())
+            let detail = screen::news(deploy, row).map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!("  {} {}{detail}", row.name, row.phase)
         }));
     }
     if deploy.state == State::Broken {
@@ -243,9 +249,10 @@ mod tests {
         .unwrap();
         let before =
             [("a", Phase::Starting), ("b", Phase::Waiting)].map(|(name, phase)| (name.parse().unwrap(), phase));
-        assert_eq!(
-            changes(&before.into(), &deploy),
-            ["00:00:05 c draining", "00:00:09 a starting → failed (no space left)"]
-        );
+        let (before, mut said) = (before.into(), Vec::new());
+        let told = changes(&before, &deploy, &mut said);
+        assert_eq!(told, ["00:00:05 c draining", "00:00:09 a starting → failed (no space left)"]);
+        let told = changes(&before, &deploy, &mut said);
+        assert_eq!(told[1], "00:00:09 a starting → failed", "the detail is repeated");
     }
 }

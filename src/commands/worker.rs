@@ -1,6 +1,7 @@
 //! `deployctl worker`: what an event wakes, under systemd or detached from the Serf agent.
 
 use anyhow::Result;
+use log::error;
 
 use super::configuration;
 use crate::{
@@ -14,5 +15,9 @@ pub fn run(cli: &Cli, args: &Worker) -> Result<Exit> {
     if args.new_session {
         wake::new_session()?;
     }
-    worker::woken(&configuration(cli)?, &args.role)
+    // Its stderr is a log: what ends it stands there as everything else does.
+    Ok(configuration(cli).and_then(|config| worker::woken(&config, &args.role)).unwrap_or_else(|error| {
+        error!("{error:#}");
+        Exit::of(&error)
+    }))
 }

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Cell, Paint, Style, printable};
+use super::{Cell, Paint, Style, one_line};
 use crate::{
     api::{BoxRow, Deploy, LockRow, Phase, State},
     config::duration,
@@ -44,8 +44,7 @@ fn between(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 /// How a phase looks.
-#[must_use]
-pub fn paint_of(phase: Phase) -> Paint {
+fn paint_of(phase: Phase) -> Paint {
     match phase {
         Phase::Done => Paint::Green,
         Phase::Failed | Phase::Lost => Paint::Red,
@@ -86,7 +85,7 @@ pub fn boxes(style: Style, deploy: &Deploy, locks: &[LockRow], now: Timestamp, m
             Cell::plain(&lock.map_or_else(String::new, |lock| lock.suffix.to_string())),
             Cell::plain(row.tag.as_ref().map_or("", |tag| tag.as_str())),
             Cell::new(Paint::Dim, &age(now, &row.since)),
-            Cell::plain(row.detail.as_deref().unwrap_or_default()),
+            Cell::plain(&news(deploy, row).unwrap_or_default()),
         ]
     }));
     let mut lines = style.table(&table);
@@ -94,6 +93,15 @@ pub fn boxes(style: Style, deploy: &Deploy, locks: &[LockRow], now: Timestamp, m
         lines.push(style.paint(Paint::Dim, &format!("and {} more: {}", hidden.len(), counts(hidden))));
     }
     lines
+}
+
+/// What a box has to say beyond the reason of the whole deploy.
+#[must_use]
+pub fn news(deploy: &Deploy, row: &BoxRow) -> Option<String> {
+    let detail = row.detail.as_deref().map(one_line).filter(|detail| !detail.is_empty())?;
+    let reason = deploy.reason.as_deref().map(one_line).unwrap_or_default();
+    let known = !reason.is_empty() && (reason.contains(&detail) || detail.contains(&reason));
+    (!known).then_some(detail)
 }
 
 /// How much a person wants to see a box in this phase.
@@ -118,11 +126,7 @@ pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> String {
             _ => String::new(),
         }
     });
-    let reason = deploy
-        .reason
-        .as_deref()
-        .map(|reason| format!(": {}", printable(reason).replace('\n', " ")))
-        .unwrap_or_default();
+    let reason = deploy.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
     match deploy.state {
         State::Queued => format!("{place}: {tag} is queued{reason}"),
         State::Rolling => {
@@ -186,6 +190,17 @@ mod tests {
             lines,
             ["BOX  PHASE     LOCK  TAG  FOR", "a    draining             1m 5s", "b    waiting              1m 5s"]
         );
+    }
+
+    #[test]
+    fn a_box_says_only_what_the_deploy_has_not_said() {
+        let mut boxes = [row("a", "rolled_back"), row("b", "cancelled"), row("c", "rolled_back")];
+        for (row, detail) in boxes.iter_mut().zip(["exit code 1", "broken: a: exit code 1", "no space left"]) {
+            row["detail"] = detail.into();
+        }
+        let deploy = deploy(json!({"state": "broken", "reason": "a: exit code 1", "boxes": boxes}));
+        let said: Vec<Option<String>> = deploy.boxes.iter().map(|row| news(&deploy, row)).collect();
+        assert_eq!(said, [None, None, Some("no space left".to_owned())]);
     }
 
     #[test]

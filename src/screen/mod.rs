@@ -11,7 +11,7 @@ use std::{
 };
 
 pub use self::{
-    deploys::{age, boxes, counts, headline, outcome, paint_of},
+    deploys::{age, boxes, counts, headline, news, outcome},
     live::Live,
     style::{Cell, Paint, Style},
 };
@@ -51,6 +51,12 @@ pub fn print<T: fmt::Display>(lines: impl IntoIterator<Item = T>) -> io::Result<
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || !c.is_control()).collect()
+}
+
+/// [`printable`] text in one line, without runs of spaces.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    printable(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether stdout may be coloured and redrawn.
