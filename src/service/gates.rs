@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
-use super::Service;
+use super::{Service, variables};
 use crate::{
     api::AuditEntry,
     compose::DeployVars,
@@ -182,7 +182,7 @@ impl Service {
                 && current.map_or(true, |current| current.is_some_and(|current| current.id == doc.id))
         };
         let stop = || self.is_stopping() || !rolls();
-        let vars = variables(doc);
+        let vars = variables(place, &doc.tag, &doc.id, doc.kind);
         let gates = self.config.service.role(&place.role).gates;
         for gate in gates.iter().filter(|gate| gate.when == When::Start) {
             match ask(gate, &vars, self.config.command_timeout, &stop) {
@@ -193,16 +193,5 @@ impl Service {
             }
         }
         Ok(())
-    }
-}
-
-/// What a gate's program is told.
-pub fn variables(doc: &Doc) -> DeployVars {
-    DeployVars {
-        tag: doc.tag.clone(),
-        role: doc.role.clone(),
-        environment: doc.environment.clone(),
-        id: doc.id.clone(),
-        kind: doc.kind,
     }
 }

@@ -13,6 +13,7 @@ mod fleet;
 mod gates;
 mod http;
 mod ids;
+mod metrics;
 mod notify;
 mod promotion;
 mod records;
@@ -39,10 +40,16 @@ use self::{
     auth::Auth,
     fleet::Fleet,
     http::Server,
+    promotion::Readings,
     records::Records,
     watch::{Bell, Memory},
 };
-use crate::{api::AuditEntry, config::Config};
+use crate::{
+    api::{AuditEntry, Kind},
+    compose::DeployVars,
+    config::Config,
+    names::{Place, Tag},
+};
 
 /// How long requests that are being answered, and work in threads, hold up the end of the service.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,6 +63,7 @@ struct Service {
     records: Records,
     fleet: Fleet,
     memory: Mutex<Memory>,
+    readings: Mutex<Readings>,
     bell: Bell,
     stopping: AtomicBool,
 }
@@ -73,6 +81,7 @@ pub fn run(config: Config) -> Result<()> {
         records: Records::new(&config)?,
         fleet: Fleet::new(&config)?,
         memory: Mutex::default(),
+        readings: Mutex::default(),
         bell: Bell::default(),
         stopping: AtomicBool::new(false),
         config,
@@ -128,6 +137,12 @@ impl Service {
             log::error!("the audit log has no entry for {} by {}: {error:#}", entry.action, entry.by);
         }
     }
+}
+
+/// What the programs that run for a deploy are told.
+fn variables(place: &Place, tag: &Tag, id: &str, kind: Kind) -> DeployVars {
+    let Place { environment, role } = place.clone();
+    DeployVars { tag: tag.clone(), role, environment, id: id.to_owned(), kind }
 }
 
 /// Milliseconds since 1970.

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 
+use super::variables;
 use crate::{
     api::Deploy,
-    compose::DeployVars,
     config::Config,
+    names::Place,
     process::{self, Failure, Program},
 };
 
@@ -28,15 +29,7 @@ pub fn tell(config: &Config, deploy: &Deploy, interrupted: &dyn Fn() -> bool) ->
 fn program(config: &Config, deploy: &Deploy) -> Result<Program> {
     let json = serde_json::to_string(deploy).context("cannot write a deploy")?;
     let program = Program::new(config.command_timeout, config.service.notify.clone());
-    Ok(program.envs(variables(deploy).pairs()).stdin(json + "\n"))
-}
-
-fn variables(deploy: &Deploy) -> DeployVars {
-    DeployVars {
-        tag: deploy.tag.clone(),
-        role: deploy.role.clone(),
-        environment: deploy.environment.clone(),
-        id: deploy.id.clone(),
-        kind: deploy.kind,
-    }
+    let place = Place { environment: deploy.environment.clone(), role: deploy.role.clone() };
+    let vars = variables(&place, &deploy.tag, &deploy.id, deploy.kind);
+    Ok(program.envs(vars.pairs()).stdin(json + "\n"))
 }

@@ -41,6 +41,7 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> Answer<Response
         ["v1", "locks"] => &[("GET", calls::locks::list)],
         ["v1", "locks", _] => &[("DELETE", calls::locks::free)],
         ["v1", "audit"] => &[("GET", calls::audit::list)],
+        ["metrics"] => &[("GET", super::metrics::show)],
         ["healthz"] => &[("GET", |service, _, _| Ok(health(service)))],
         _ => return Err(Refusal::new(Kind::NotFound, format!("there is no /{}", path.join("/")))),
     };

@@ -197,7 +197,7 @@ impl Service {
     }
 
     /// Does work in a thread, unless a service is at it: whoever is killed at it is followed by another.
-    fn in_a_thread(
+    pub fn in_a_thread(
         self: &Arc<Self>,
         name: &str,
         work: impl FnOnce(&Self) -> Result<()> + Send + 'static,

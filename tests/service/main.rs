@@ -7,7 +7,9 @@
 mod support;
 
 mod access;
+mod blame;
 mod limits;
+mod promotion;
 mod records;
 mod rolling;
 mod setup;

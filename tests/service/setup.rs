@@ -1,6 +1,6 @@
 //! A service with a Redis of its own; and where members matter, with Serf agents and boxes that a test plays.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use deployctl::{
     api::Phase,
