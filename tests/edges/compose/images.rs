@@ -1,0 +1,58 @@
+//! Fetching images, and removing old ones.
+
+use std::{thread, time::Duration};
+
+use deployctl::{compose::PullFailure, process::never};
+
+use super::{Lab, Version, deploy, vars};
+use crate::support::{Behaviour, require};
+
+#[test]
+fn a_tag_that_the_registry_does_not_know_is_told_from_a_registry_that_is_away() {
+    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+    let mut lab = Lab::new();
+    lab.push("v1", Behaviour::Good);
+    lab.file("");
+    let project = lab.project(Version::One);
+    let unknown = project.render(&vars("v9"), &never).unwrap();
+    let failure = project.pull(&unknown, Duration::from_secs(30), &never).unwrap_err();
+    assert!(matches!(&failure, PullFailure::UnknownTag(reason) if reason.contains("app:v9")), "{failure}");
+
+    let known = project.render(&vars("v1"), &never).unwrap();
+    assert_eq!(project.image_present(known.image()).unwrap(), None);
+    lab.registry.stop();
+    let failure = project.pull(&known, Duration::from_secs(3), &never).unwrap_err();
+    assert!(matches!(&failure, PullFailure::Other(e) if format!("{e:#}").contains("refused")), "{failure}");
+
+    // Away for a while only.
+    thread::scope(|scope| {
+        let pull = scope.spawn(|| project.pull(&known, Duration::from_secs(30), &never));
+        lab.registry.resume();
+        pull.join().unwrap().unwrap();
+    });
+    assert!(project.image_present(known.image()).unwrap().is_some());
+    let stopped = project.pull(&unknown, Duration::from_secs(30), &|| true).unwrap_err();
+    assert!(matches!(stopped, PullFailure::Other(_)), "{stopped}");
+}
+
+#[test]
+fn old_images_go_but_not_the_ones_in_use() {
+    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+    let lab = Lab::new();
+    lab.file("");
+    let project = lab.project(Version::One);
+    for tag in ["v1", "v2", "v3", "v4"] {
+        lab.push(tag, Behaviour::Good);
+        let rendered = project.render(&vars(tag), &never).unwrap();
+        project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
+    }
+    let first = deploy(&project, "v1").unwrap();
+    let second = project.render(&vars("v2"), &never).unwrap();
+    let previous = project.image_present(second.image()).unwrap().unwrap();
+    project.prune(&first, 1, &[previous]).unwrap();
+    let left = lab.engine.docker(&["images", "--format", "{{.Tag}}", &lab.image()]);
+    let mut left: Vec<&str> = left.lines().collect();
+    left.sort_unstable();
+    // The two newest may be of the same second.
+    assert!(left.len() == 3 && left.starts_with(&["v1", "v2"]), "{left:?}");
+}
