@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::{
-    setup::{Setup, exit_code, wait_said},
+    setup::{DEPLOYCTL, Setup, exit_code, wait_said},
     support::require,
 };
 
@@ -109,4 +109,22 @@ fn a_broken_release_is_refused_with_its_reason() {
     setup.deployctl("start -r app -e staging -t v1").expect(1).one_line(&["v1", "broken", "it-loses-orders"]);
     setup.deployctl("start -r app -e staging -t v1 --wait").expect(4);
     setup.deployctl("start -r app -e staging -t v1 --force").ok();
+}
+
+#[test]
+fn on_a_terminal_a_table_is_drawn_again_in_place() {
+    require!("redis-server", "serf", "script");
+    let setup = Setup::start();
+    // script(1) gives its program a terminal, and passes its exit code on.
+    let mut command = setup.scope.command("script");
+    let line = format!("{DEPLOYCTL} start -r app -e staging -t v1 --wait");
+    command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+    command.env("DEPLOYCTL_SERVICE_URL", &setup.url).env("TERM", "xterm").env_remove("NO_COLOR");
+    let mut watch = setup.scope.start("terminal", &mut command);
+    let up_and_clear = "A\r\u{1b}[J";
+    wait_said(&watch, up_and_clear);
+    wait_said(&watch, "box-1  \u{1b}[2mexpected");
+    setup.deployctl("cancel -r app -e staging --reason enough").ok();
+    assert_eq!(exit_code(&mut watch, SOON), Some(3), "{}", watch.log());
+    assert!(watch.log().contains("enough"), "{}", watch.log());
 }

@@ -1,12 +1,13 @@
 //! The handler of Serf's `user:deploy` event.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use serde_json::json;
 
 use crate::support::{Output, Scope, run_with_input, wait_for};
 
 const DEPLOYCTL: &str = env!("CARGO_BIN_EXE_deployctl");
+const SOON: Duration = Duration::from_secs(60);
 const EVENT: &[u8] = br#"{"role":"app","environment":"staging"}"#;
 
 /// `deployctl handle` as the agent of a box with these tags calls it.
@@ -105,9 +106,19 @@ fn a_matching_event_wakes_a_worker_that_has_nothing_of_the_agent() {
     // Were the worker to keep stdout or stderr open, this would wait for it.
     let output = run_with_input(&mut configured(&scope), EVENT).ok();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""), "{output}");
+    // In a session of its own, it outlives whatever happens to the agent's.
+    wait_for(SOON, "the worker has left the session", || {
+        let running = scope.processes();
+        let pid = running.iter().find(|running| running.line.contains("worker")).map(|running| running.pid);
+        let pid = pid.ok_or_else(|| format!("no worker among {running:?}"))?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| error.to_string())?;
+        // proc(5): the session is the fourth field after the name in brackets.
+        let session = stat.rsplit(") ").next().and_then(|fields| fields.split(' ').nth(3)).unwrap_or_default();
+        if session == pid.to_string() { Ok(()) } else { Err(format!("{pid} is in session {session}")) }
+    });
     // It cannot get far here; what it says of it stands in its own log.
     let log = scope.dir().join("log/app.log");
-    wait_for(std::time::Duration::from_secs(60), "the worker logs", || match fs::read_to_string(&log) {
+    wait_for(SOON, "the worker logs", || match fs::read_to_string(&log) {
         Ok(text) if !text.is_empty() => Ok(()),
         Ok(_) => Err("an empty log".to_owned()),
         Err(error) => Err(error.to_string()),
