@@ -28,6 +28,8 @@ use crate::{
 
 /// On top of what a step may take, before its lock is no longer renewed.
 const SLACK: Duration = Duration::from_secs(30);
+/// How long a registry may take to come back when the image is here already.
+const REGISTRY: Duration = Duration::from_secs(20);
 /// Long enough to be said once; a box that waits is heard of when it asks for a lock.
 const ONCE: Duration = Duration::from_millis(400);
 /// How long Redis may be away when a box that holds nothing says how its part ended.
@@ -99,22 +101,29 @@ impl Site<'_> {
         Ok(rendered)
     }
 
-    /// Fetches the images, before any lock: a registry that fails costs no capacity.
+    /// Fetches the images, before any lock: a registry that fails costs no capacity. It may even be away where the tag has
+    /// worked on this box and its image is still here: going back must not depend on it.
     pub(crate) fn pull(&mut self, order: &Order) -> Result<(), Setback> {
-        let patience = self.config.command_timeout;
-        self.enter(Phase::Pulling, patience + SLACK);
         let rendered = self.rendered()?.clone();
+        let state = self.journal.state();
+        let worked = [&state.good, &state.before].into_iter().flatten().any(|good| good.tag == order.tag);
+        let here = worked && self.project.image_present(rendered.image())?.is_some();
+        let patience = if here { self.config.command_timeout.min(REGISTRY) } else { self.config.command_timeout };
+        self.enter(Phase::Pulling, patience + SLACK);
         match self.project.pull(&rendered, patience, &self.interruption()) {
             Ok(()) => Ok(()),
-            Err(PullFailure::UnknownTag(reason)) => Err(Setback::UnknownTag(reason)),
+            Err(PullFailure::UnknownTag(reason)) if !here => Err(Setback::UnknownTag(reason)),
+            Err(PullFailure::UnknownTag(reason)) => {
+                warn!("{reason}; going on with the image of {} that is on this box", order.tag);
+                Ok(())
+            }
             Err(PullFailure::Other(error)) => {
                 self.check_stop()?;
-                let worked = self.journal.state().good.as_ref().is_some_and(|good| good.tag == order.tag);
-                if worked && self.project.image_present(rendered.image())?.is_some() {
-                    warn!("{error:#}; going on with the image of {} that is on this box", order.tag);
-                    return Ok(());
+                if !here {
+                    return Err(Setback::Box(error));
                 }
-                Err(Setback::Box(error))
+                warn!("{error:#}; going on with the image of {} that is on this box", order.tag);
+                Ok(())
             }
         }
     }
