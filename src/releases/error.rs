@@ -80,9 +80,6 @@ impl fmt::Display for Error {
                 f,
                 "the deployment service {url} does not answer ({cause}): see that it runs, or name another with DEPLOYCTL_SERVICE_URL"
             ),
-            Self::Refused { kind, message, .. } if kind == "unauthorized" => {
-                write!(f, "{message}: set DEPLOYCTL_TOKEN or service_token_file")
-            }
             Self::Refused { message, .. } => f.write_str(message),
             Self::Nonsense { url, cause } => write!(
                 f,
