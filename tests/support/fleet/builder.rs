@@ -125,6 +125,10 @@ impl FleetBuilder {
             "service": { "listen": format!("127.0.0.1:{port}") },
         });
         merge(&mut config["service"], self.service.clone());
+        // The two must not differ about when a lock has expired.
+        if let Some(ttl) = self.config.get("lock_ttl") {
+            config["lock_ttl"] = ttl.clone();
+        }
         scope.file("service.json", &format!("{config:#}"))
     }
 

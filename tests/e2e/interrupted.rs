@@ -1,0 +1,76 @@
+//! Something dies in the middle of a deploy.
+
+use serde_json::json;
+
+use crate::support::{Behaviour, Fleet, require_fleet};
+
+#[test]
+fn a_killed_worker_costs_one_lock_and_a_person_repairs_the_box() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(3).config(json!({ "lock_ttl": "6s" })).start();
+    fleet.deployed("v1");
+    let watch = fleet.target_group("app").sample();
+    fleet.publish("v2", Behaviour::Slow);
+    let deploy = fleet.start("v2");
+    let victim = fleet.named(&deploy.wait_any("starting"));
+    victim.kill_workers();
+
+    // With one lock for three boxes, nobody else may go out while one box is lost.
+    let ended = deploy.wait_state("failed");
+    assert!(ended["reason"].to_string().contains(victim.name()), "the end names the box: {ended}");
+    assert_eq!(deploy.phases()[victim.name()], "lost");
+    watch.never_fewer_than(2);
+    assert!(!fleet.target_group("app").registered().contains(victim.address()));
+
+    victim.deployctl(&["run", "-r", "app"]).ok();
+    assert_eq!(fleet.target_group("app").registered().len(), 3, "everybody is in service again");
+    assert!(victim.serves("app").is_some());
+    fleet.at_rest();
+}
+
+#[test]
+fn a_worker_outlives_its_agent() {
+    require_fleet!();
+    let mut fleet = Fleet::builder().boxes(2).start();
+    fleet.publish("v1", Behaviour::Slow);
+    let deploy = fleet.start("v1");
+    let name = deploy.wait_any("starting");
+    let node = fleet.named_mut(&name);
+    node.agent.kill();
+    assert!(!node.workers().is_empty(), "the worker goes on");
+    node.agent.resume();
+    deploy.wait_deployed();
+    fleet.all_serve("v1");
+    fleet.at_rest();
+}
+
+#[test]
+fn a_service_that_is_killed_goes_on_where_it_was() {
+    require_fleet!();
+    let mut fleet = Fleet::builder().boxes(3).start();
+    fleet.publish("v1", Behaviour::Slow);
+    let deploy = fleet.start("v1");
+    let working = deploy.wait_any("starting");
+    fleet.kill_service();
+    // Who is out finishes; the others ask the service before they go, and so wait for it.
+    fleet.named(&working).wait_serves("app", "v1");
+    fleet.start_service();
+    deploy.wait_deployed();
+    fleet.all_serve("v1");
+    assert_eq!(fleet.release("v1")["status"], "available");
+    fleet.at_rest();
+}
+
+#[test]
+fn redis_that_restarts_is_ridden_out() {
+    require_fleet!();
+    let mut fleet = Fleet::builder().boxes(3).start();
+    fleet.publish("v1", Behaviour::Slow);
+    let deploy = fleet.start("v1");
+    deploy.wait_any("starting");
+    fleet.redis.kill();
+    fleet.redis.resume();
+    deploy.wait_deployed();
+    fleet.all_serve("v1");
+    fleet.at_rest();
+}
