@@ -1,6 +1,6 @@
 //! The worker: what runs on a box, one for each role, between an event and a box in service.
 //!
-//! [`order`] decides what is to be done, [`crate::deploy`] in which order, [`steps`] how; [`restore`] is the way back.
+//! [`order`] decides what is to be done, [`crate::deploy`] in which order, [`steps`] and [`turn`] how; [`restore`] is the way back.
 //! [`keeper`] keeps the lock alive meanwhile, [`journal`] remembers across crashes, [`file_lock`] keeps workers apart.
 
 mod file_lock;
@@ -14,6 +14,7 @@ mod setback;
 mod shutdown;
 mod site;
 mod steps;
+mod turn;
 
 use std::{collections::BTreeSet, time::Duration};
 

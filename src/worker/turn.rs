@@ -1,0 +1,192 @@
+//! A box's turn: the lock it waits for, and the announcement that it leaves. Until that is made the box serves.
+
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use log::{info, warn};
+
+use super::{journal::Work, order::Order, setback::Setback, site::Site, steps::SLACK};
+use crate::{
+    api::{Kind, Phase, State},
+    locks::{Acquired, Cancel, Finish, Hand, Held, Left, Survey, new_token},
+    pause::jittered,
+};
+
+/// Long enough to be said once; a box that waits is heard of when it asks for a lock.
+const ONCE: Duration = Duration::from_millis(400);
+
+impl Site<'_> {
+    /// Waits until a lock is this box's. A cancel, the deploy's end or being told to stop end the wait at once.
+    pub(crate) fn wait_for_lock(&mut self, order: &Order) -> Result<(), Setback> {
+        if self.held().is_some() {
+            return Ok(());
+        }
+        let hand = self.hand(order)?;
+        if order.joins {
+            self.enter(Phase::Waiting, ONCE);
+        }
+        let settle = 3 * self.config.renew_interval();
+        let (mut waits_for, mut since) = (String::new(), Instant::now());
+        loop {
+            self.check_stop()?;
+            let token = new_token()?;
+            let epoch = self.keeper().and_then(|keeper| keeper.ear().epoch());
+            let acquired = self.ride_out(self.config.command_timeout, |site| {
+                let (name, ttl) = (site.name.clone(), site.config.lock_ttl);
+                site.locks.acquire(&name, &order.id, &token, (ttl, settle), hand.as_ref(), epoch.as_deref())
+            })?;
+            match acquired {
+                Acquired::Granted { granted, locks, out, epoch, cancel, .. } => {
+                    info!("{}: lock {granted} of {locks}", self.place);
+                    self.locks_total = locks;
+                    if let Some(keeper) = &self.keeper {
+                        keeper.hold(Held { suffix: granted, token });
+                        keeper.remember(epoch);
+                        keeper.set_out(out);
+                        keeper.heard(cancel);
+                        keeper.enter(Phase::Waiting, self.config.command_timeout + SLACK);
+                    }
+                    return Ok(());
+                }
+                Acquired::Stop { stop, cancel, .. } => return Err(stopped(&stop, cancel)),
+                Acquired::Wait { wait, epoch } => {
+                    if wait != waits_for {
+                        info!("{}: waits for {wait}", self.place);
+                        (waits_for, since) = (wait, Instant::now());
+                    } else if since.elapsed() > self.config.lock_timeout {
+                        return Err(Setback::NoLock(wait));
+                    }
+                    if let Some(keeper) = &self.keeper {
+                        keeper.remember(epoch);
+                    }
+                }
+            }
+            self.wait_for_wake()?;
+        }
+    }
+
+    /// Blocks on Redis in a thread, so that being told to stop is heard at once.
+    fn wait_for_wake(&mut self) -> Result<(), Setback> {
+        let mut waiter = match self.waiter.take() {
+            Some(waiter) => waiter,
+            None => self.another_connection()?,
+        };
+        let wait = jittered(self.config.poll_interval);
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let woken = waiter.wait_for_wake(wait);
+            // Nobody listens when the worker was told to stop meanwhile.
+            let _ = tell.send((waiter, woken));
+        });
+        loop {
+            match told.recv_timeout(Duration::from_millis(50)) {
+                Ok((waiter, woken)) => {
+                    self.waiter = Some(waiter);
+                    if let Err(error) = woken {
+                        warn!("{error:#}; looking again");
+                        self.pause(wait.min(Duration::from_secs(1)));
+                    }
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => self.check_stop()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the thread that waits panicked").into()),
+            }
+        }
+    }
+
+    /// Under the lock, asks the service again: is the deploy still current?
+    pub(crate) fn confirm(&mut self, order: &Order) -> Result<(), Setback> {
+        if !order.joins {
+            return Ok(());
+        }
+        let current = self.current(self.config.command_timeout)?;
+        match current.map(|current| current.deploy) {
+            Some(deploy) if deploy.id == order.id && deploy.state == State::Rolling => Ok(()),
+            _ if self.is_out() => Ok(()),
+            _ => Err(Setback::Ended),
+        }
+    }
+
+    /// Announces that the box leaves its load balancers. `false`: they cannot spare it yet; the lock was given back, and
+    /// `poll_interval` has passed.
+    pub(crate) fn leave(&mut self, order: &Order) -> Result<bool, Setback> {
+        let Some(held) = self.held() else { return Ok(true) };
+        let hand = self.hand(order)?;
+        let surveys: Vec<Survey> = self
+            .balancers()?
+            .survey(&self.interruption())?
+            .into_iter()
+            .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })
+            .collect();
+        let left = self.ride_out(self.config.command_timeout, |site| {
+            let (name, ttl) = (site.name.clone(), site.config.lock_ttl);
+            site.locks.leave(&name, &order.id, &held, ttl, hand.as_ref(), &surveys)
+        })?;
+        match left {
+            Left::Left { .. } => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.set_out(true);
+                }
+                let work = Work { deploy: order.id.clone(), tag: order.tag.clone(), started: false };
+                self.journal.update(|state| {
+                    // An interrupted start is still an interrupted start.
+                    let started = state.work.as_ref().is_some_and(|work| work.started);
+                    state.work = Some(Work { started, ..work });
+                })?;
+                Ok(true)
+            }
+            Left::Refused { refused, others, floor, key, .. } if refused == "floor" => {
+                info!(
+                    "{}: {} has {} other boxes in service and needs {}; waiting",
+                    self.place,
+                    key.unwrap_or_default(),
+                    others.unwrap_or(0),
+                    floor.unwrap_or(0),
+                );
+                self.give_back(order)?;
+                self.pause(self.config.poll_interval);
+                Ok(false)
+            }
+            Left::Refused { refused, .. } if refused == "not_owner" || refused == "held" => {
+                self.give_back(order)?;
+                Ok(false)
+            }
+            Left::Refused { refused, cancel, .. } => Err(stopped(&refused, cancel)),
+        }
+    }
+
+    /// Gives the lock back without having used it.
+    pub(crate) fn give_back(&mut self, order: &Order) -> Result<()> {
+        let Some(held) = self.held() else { return Ok(()) };
+        self.rest();
+        self.ride_out(self.config.command_timeout, |site| {
+            let name = site.name.clone();
+            let finish = Finish { quiet: true, ..Finish::default() };
+            site.locks.finish(&name, &order.id, Some(&held), &finish)
+        })
+        .map(drop)
+    }
+
+    /// Size and `max_parallel` for work without a deploy.
+    fn hand(&mut self, order: &Order) -> Result<Option<Hand>> {
+        if order.joins {
+            return Ok(None);
+        }
+        let size = u32::try_from(self.live_boxes()?.len()).unwrap_or(u32::MAX);
+        let reason = (order.kind == Kind::Manual).then(|| self.journal.state().kept_out.clone()).flatten();
+        Ok(Some(Hand { size, max_parallel: self.config.max_parallel, reason }))
+    }
+}
+
+fn stopped(word: &str, cancel: Option<Cancel>) -> Setback {
+    match (word, cancel) {
+        (_, Some(cancel)) if cancel.superseded => Setback::Superseded,
+        ("rolling", _) => Setback::Rolling,
+        (_, Some(cancel)) => Setback::Cancelled(cancel),
+        _ => Setback::Ended,
+    }
+}
