@@ -53,17 +53,24 @@ impl Locks {
         self.doc(id)?.map(|doc| self.show(&doc, true)).transpose()
     }
 
-    /// What `doc` looks like from outside.
+    /// What `doc` looks like from outside. Without its boxes it costs the same however many there are.
     pub fn show(&mut self, doc: &Doc, with_boxes: bool) -> Result<Deploy> {
         let key = format!("{}deploy:{}:", self.base, doc.id);
-        let rows: HashMap<String, String> = self.store.command(&["HGETALL", &format!("{key}boxes")])?;
-        let remaining: Option<u32> = self.store.command(&["GET", &format!("{key}remaining")])?;
+        let (boxes, tally) = (format!("{key}boxes"), format!("{key}tally"));
+        let (rows, gone, remaining): (u32, Option<u32>, Option<u32>) = self.store.with(|connection| {
+            redis::pipe().hlen(&boxes).hget(&tally, "gone").get(format!("{key}remaining")).query(connection)
+        })?;
+        if let (false, Some(remaining)) = (with_boxes, remaining) {
+            return Ok(records::summary(doc, rows.saturating_sub(gone.unwrap_or(0)), remaining));
+        }
+        let rows: HashMap<String, String> = self.store.command(&["HGETALL", &boxes])?;
         let rows: HashMap<String, Row> = rows
             .into_iter()
             .map(|(name, text)| serde_json::from_str(&text).map(|row| (name, row)))
             .collect::<Result<_, _>>()
-            .with_context(|| format!("{key}boxes"))?;
-        Ok(records::deploy(doc, rows, remaining, with_boxes))
+            .context(boxes)?;
+        let deploy = records::deploy(doc, rows, remaining);
+        Ok(if with_boxes { deploy } else { Deploy { boxes: Vec::new(), ..deploy } })
     }
 
     /// The newest `limit` deploys, newest first, without their boxes.

@@ -71,14 +71,17 @@ pub(super) struct Row {
 /// A time for people and scripts: RFC 3339, UTC, whole milliseconds.
 #[must_use]
 pub fn rfc3339(milliseconds: i64) -> String {
-    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+    // Always three digits, so that texts stand in the order of time.
+    format!("{:.3}", Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 /// Joins a document and its table into what the API shows.
-pub(super) fn deploy(doc: &Doc, rows: HashMap<String, Row>, remaining: Option<u32>, with_boxes: bool) -> Deploy {
-    let gone = rows.values().filter(|row| row.phase == Phase::Gone).count();
-    let size = u32::try_from(rows.len() - gone).unwrap_or(u32::MAX);
-    let unfinished = rows.values().filter(|row| row.phase.is_unfinished()).count();
+pub(super) fn deploy(doc: &Doc, rows: HashMap<String, Row>, remaining: Option<u32>) -> Deploy {
+    let count = |counts: fn(Phase) -> bool| {
+        u32::try_from(rows.values().filter(|row| counts(row.phase)).count()).unwrap_or(u32::MAX)
+    };
+    let size = count(|phase| phase != Phase::Gone);
+    let remaining = remaining.unwrap_or_else(|| count(Phase::is_unfinished));
     let mut boxes: Vec<BoxRow> = rows
         .into_iter()
         .filter_map(|(name, row)| {
@@ -87,9 +90,11 @@ pub(super) fn deploy(doc: &Doc, rows: HashMap<String, Row>, remaining: Option<u3
         })
         .collect();
     boxes.sort_by(|a, b| a.name.cmp(&b.name));
-    if !with_boxes {
-        boxes.clear();
-    }
+    Deploy { boxes, ..summary(doc, size, remaining) }
+}
+
+/// What the API shows of a document, without its boxes.
+pub(super) fn summary(doc: &Doc, size: u32, remaining: u32) -> Deploy {
     Deploy {
         id: doc.id.clone(),
         role: doc.role.clone(),
@@ -99,7 +104,7 @@ pub(super) fn deploy(doc: &Doc, rows: HashMap<String, Row>, remaining: Option<u3
         state: doc.state(),
         size,
         locks: doc.max_parallel.locks(size),
-        remaining: remaining.unwrap_or_else(|| u32::try_from(unfinished).unwrap_or(u32::MAX)),
+        remaining,
         by: doc.by.clone(),
         reason: doc.reason.clone(),
         started_at: rfc3339(doc.started.unwrap_or(0)),
@@ -109,6 +114,6 @@ pub(super) fn deploy(doc: &Doc, rows: HashMap<String, Row>, remaining: Option<u3
         force: doc.force,
         last_good: doc.last_good.clone(),
         source: doc.source.clone(),
-        boxes,
+        boxes: Vec::new(),
     }
 }

@@ -1,77 +1,18 @@
-//! Starts deploys: by a person, from the queue, back, and on to the next environment. What is started is written in
-//! [`Wish`]; [`Service::launch`] is the one way to begin.
-
-use std::time::Duration;
+//! What a person may start: a deploy, a rollback, a promotion. Here it is decided what that means and whether it is
+//! allowed; [`Service::launch`] then begins it.
 
 use super::{
-    Service, decide, ids, now_ms,
+    Service, decide, ids,
+    launch::{Launched, Wish},
+    now,
     records::Mark,
     refusal::{Answer, Kind, Refusal},
 };
 use crate::{
-    api::{AuditEntry, BoxRow, Deploy, Kind as DeployKind, NewDeploy, NewMove, Phase, Release, ReleaseStatus, State},
-    config::When,
-    locks::{Begun, Doc, Locks, Members, rfc3339},
-    names::{BoxName, Place, Role, Tag},
+    api::{AuditEntry, Deploy, Kind as DeployKind, NewDeploy, NewMove, Release, ReleaseStatus, State},
+    locks::{Doc, Locks},
+    names::{Place, Role, Tag},
 };
-
-/// A deploy that somebody wants.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the flags of the call")]
-pub struct Wish {
-    /// Where.
-    pub place: Place,
-    /// Which.
-    pub tag: Tag,
-    /// Why.
-    pub kind: DeployKind,
-    /// Who.
-    pub by: String,
-    /// For people: why it was started.
-    pub reason: Option<String>,
-    /// The one id that it may have; a new one when absent.
-    pub id: Option<String>,
-    /// The deploy that it is made of.
-    pub source: Option<String>,
-    /// Cancel what rolls.
-    pub supersede: bool,
-    /// Wait for what rolls.
-    pub queue: bool,
-    /// Every box is to be recreated.
-    pub recreate: bool,
-    /// Somebody insists.
-    pub force: bool,
-}
-
-impl Wish {
-    /// The plainest one.
-    pub fn new(place: &Place, tag: &Tag, kind: DeployKind, by: &str) -> Self {
-        Self {
-            place: place.clone(),
-            tag: tag.clone(),
-            kind,
-            by: by.to_owned(),
-            reason: None,
-            id: None,
-            source: None,
-            supersede: false,
-            queue: false,
-            recreate: false,
-            force: false,
-        }
-    }
-}
-
-/// How a launch went.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Launched {
-    /// It rolls.
-    Rolling(Deploy),
-    /// It waits for the one that rolls.
-    Queued(Deploy),
-    /// Its one id has been used.
-    Exists,
-}
 
 impl Service {
     /// `POST /v1/deploys`.
@@ -97,12 +38,7 @@ impl Service {
             return self.rehearse(&wish);
         }
         let launched = self.launch(&wish)?;
-        if release.status == ReleaseStatus::Withheld && asked.tag.is_some() {
-            self.records.clear_mark(&place.role, &tag)?;
-            self.audit(
-                AuditEntry::new(by, "release").place(&place).tag(&tag).detail("named again: no longer withheld"),
-            );
-        }
+        self.release_if_named(&release, asked.tag.is_some(), by)?;
         started(launched)
     }
 
@@ -111,12 +47,11 @@ impl Service {
         let place = Place { environment: asked.environment.clone(), role: asked.role.clone() };
         let left = self.left_behind(&place)?;
         let tag = match &asked.tag {
-            Some(tag) => {
-                decide::may_start(&self.release(&place.role, tag)?, true, false)?;
-                tag.clone()
-            }
+            Some(tag) => tag.clone(),
             None => self.good_tag(&place, left.as_ref().map(|doc| &doc.tag))?,
         };
+        let release = self.release(&place.role, &tag)?;
+        decide::may_start(&release, asked.tag.is_some(), false)?;
         let wish = Wish {
             source: left.as_ref().map(|doc| doc.id.clone()),
             supersede: true,
@@ -133,7 +68,9 @@ impl Service {
         if let (Some(left), true, Err(_)) = (&left, withheld, &launched) {
             self.records.clear_mark(&place.role, left)?;
         }
-        started(launched?)
+        let launched = launched?;
+        self.release_if_named(&release, asked.tag.is_some(), by)?;
+        started(launched)
     }
 
     /// `POST /v1/promotions`: starts in the next environment what `asked.environment` completed last.
@@ -171,151 +108,6 @@ impl Service {
         }
     }
 
-    /// Begins a deploy, or queues it.
-    pub fn launch(&self, wish: &Wish) -> Answer<Launched> {
-        let place = &wish.place;
-        let boxes = self.live_boxes(place)?;
-        let doc = self.doc(wish)?;
-        self.records.know(place)?;
-        if wish.supersede {
-            // Its end comes with our begin; who is killed right after must still find it.
-            if let Some(old) = self.records.at(place, Locks::current)?.filter(|d| d.state() == State::Rolling) {
-                self.records.open(&old.id)?;
-            }
-        }
-        match self.begin(place, &doc, &boxes, wish.supersede)? {
-            Begun::Rolling { .. } => Ok(Launched::Rolling(self.begun(place, &doc)?)),
-            Begun::Refused { refused, .. } if refused == "exists" => Ok(Launched::Exists),
-            Begun::Refused { .. } if wish.queue => Ok(Launched::Queued(self.enqueue(place, &doc)?)),
-            Begun::Refused { id, .. } => Err(Refusal::new(
-                Kind::Rolling,
-                format!(
-                    "{} is rolling for {place}: wait for it, --queue behind it, or --supersede it",
-                    id.as_deref().unwrap_or("another deploy")
-                ),
-            )),
-        }
-    }
-
-    /// Begins the deploy that waits, if nothing rolls.
-    pub fn start_queued(&self, place: &Place) -> anyhow::Result<()> {
-        let Some(doc) = self.records.at(place, Locks::queued)? else { return Ok(()) };
-        let rolls = self.records.at(place, Locks::current)?.is_some_and(|d| d.state() == State::Rolling);
-        let frozen = !doc.force && self.records.frozen(place)?.is_some();
-        if rolls || frozen {
-            return Ok(());
-        }
-        let release = self.release(&doc.role, &doc.tag);
-        if let Err(refusal) = release.and_then(|release| decide::may_start(&release, true, doc.force)) {
-            if matches!(refusal.kind, Kind::Unavailable | Kind::Internal) {
-                anyhow::bail!(refusal);
-            }
-            self.records.at(place, |locks| locks.cancel(Some(&doc.id), "service", &refusal.message, false))?;
-            self.audit(
-                AuditEntry::new("service", "cancel").place(place).tag(&doc.tag).deploy(&doc.id).detail(refusal.message),
-            );
-            return Ok(());
-        }
-        let boxes = self.live_boxes(place)?;
-        if let Begun::Rolling { .. } = self.begin(place, &doc, &boxes, false)? {
-            self.begun(place, &doc)?;
-        }
-        Ok(())
-    }
-
-    fn begin(&self, place: &Place, doc: &Doc, boxes: &[BoxName], supersede: bool) -> anyhow::Result<Begun> {
-        // A rollback is for the worst of days: what may be wrong with a gate must not stand in its way.
-        let policy = self.config.service.role(&place.role);
-        let gated = doc.kind != DeployKind::Rollback && policy.gates.iter().any(|gate| gate.when == When::Start);
-        let epoch = self.epoch(place);
-        let begun = self.records.at(place, |locks| locks.begin(doc, boxes, supersede, gated, epoch.as_deref()))?;
-        if let Begun::Rolling { epoch } = &begun {
-            self.remember_epoch(place, epoch);
-        }
-        Ok(begun)
-    }
-
-    /// What follows a beginning at once.
-    fn begun(&self, place: &Place, doc: &Doc) -> anyhow::Result<Deploy> {
-        self.records.open(&doc.id)?;
-        let action = match doc.kind {
-            DeployKind::Rollback => "rollback",
-            DeployKind::Promotion => "promote",
-            _ => "start",
-        };
-        let entry = AuditEntry::new(&doc.by, action).place(place).tag(&doc.tag).deploy(&doc.id);
-        self.audit(entry.detail(doc.reason.as_deref().unwrap_or_default()));
-        // What cannot be told to the boxes now is told by the watch.
-        self.look_soon(place);
-        let deploy = self.records.at(place, |locks| locks.deploy(&doc.id))?;
-        deploy.ok_or_else(|| anyhow::anyhow!("Redis lost the deploy {} right after it began", doc.id))
-    }
-
-    fn enqueue(&self, place: &Place, doc: &Doc) -> anyhow::Result<Deploy> {
-        let replaced = self.records.at(place, |locks| locks.queue(doc))?;
-        let detail = replaced.map(|id| format!("in place of {id}")).unwrap_or_default();
-        self.audit(AuditEntry::new(&doc.by, "queue").place(place).tag(&doc.tag).deploy(&doc.id).detail(detail));
-        // It may have waited for one that has ended meanwhile.
-        self.ring();
-        let deploy = self.records.at(place, |locks| locks.deploy(&doc.id))?;
-        deploy.ok_or_else(|| anyhow::anyhow!("Redis lost the deploy {} right after it was queued", doc.id))
-    }
-
-    fn doc(&self, wish: &Wish) -> anyhow::Result<Doc> {
-        let id = match &wish.id {
-            Some(id) => id.clone(),
-            None => {
-                ids::new(&wish.place, now_ms(), getrandom::u32().map_err(|e| anyhow::anyhow!("no randomness: {e}"))?)
-            }
-        };
-        Ok(Doc {
-            schema: 0,
-            id,
-            role: wish.place.role.clone(),
-            environment: wish.place.environment.clone(),
-            tag: wish.tag.clone(),
-            kind: wish.kind,
-            by: wish.by.clone(),
-            reason: wish.reason.clone(),
-            max_parallel: self.config.service.role(&wish.place.role).max_parallel,
-            recreate: wish.recreate,
-            force: wish.force,
-            source: wish.source.clone(),
-            state: None,
-            last_good: None,
-            started: None,
-            ended: None,
-            gated: None,
-            gate_owner: None,
-        })
-    }
-
-    /// The deploy as it would be, without starting it.
-    fn rehearse(&self, wish: &Wish) -> Answer<Deploy> {
-        let boxes = self.live_boxes(&wish.place)?;
-        let current = self.records.at(&wish.place, Locks::current)?;
-        let rolling = current.as_ref().filter(|doc| doc.state() == State::Rolling);
-        if let (Some(doc), false, false) = (rolling, wish.supersede, wish.queue) {
-            return Err(Refusal::new(
-                Kind::Rolling,
-                format!("{} is rolling for {}: add --queue or --supersede", doc.id, wish.place),
-            ));
-        }
-        let waits = rolling.is_some() && !wish.supersede;
-        let doc = Doc {
-            state: Some(if waits { State::Queued } else { State::Rolling }),
-            started: Some(now_ms()),
-            last_good: current.and_then(|doc| doc.last_good),
-            ..self.doc(wish)?
-        };
-        let size = u32::try_from(boxes.len()).unwrap_or(u32::MAX);
-        let row = |name| BoxRow { name, phase: Phase::Expected, tag: None, since: rfc3339(now_ms()), detail: None };
-        let mut deploy = self.records.at(&wish.place, |locks| locks.show(&doc, false))?;
-        (deploy.size, deploy.remaining, deploy.locks) = (size, size, doc.max_parallel.locks(size));
-        deploy.boxes = boxes.into_iter().map(row).collect();
-        Ok(deploy)
-    }
-
     fn default_tag(&self, place: &Place) -> Answer<Tag> {
         let Place { environment, role } = place;
         let policy = self.config.service.role(role);
@@ -335,7 +127,7 @@ impl Service {
         })
     }
 
-    fn release(&self, role: &Role, tag: &Tag) -> Answer<Release> {
+    pub fn release(&self, role: &Role, tag: &Tag) -> Answer<Release> {
         self.records.release(role, tag)?.ok_or_else(|| {
             Refusal::new(
                 Kind::NotFound,
@@ -376,33 +168,24 @@ impl Service {
         }
     }
 
+    /// A release that was withheld is so no longer once somebody has named it.
+    fn release_if_named(&self, release: &Release, named: bool, by: &str) -> anyhow::Result<()> {
+        if named && release.status == ReleaseStatus::Withheld && self.records.clear_mark(&release.role, &release.tag)? {
+            let entry = AuditEntry { role: Some(release.role.clone()), ..AuditEntry::new(by, "release") };
+            self.audit(entry.tag(&release.tag).detail("named again: no longer withheld"));
+        }
+        Ok(())
+    }
+
     fn withhold(&self, place: &Place, tag: &Tag, by: &str) -> anyhow::Result<bool> {
         let mark = Mark {
             status: ReleaseStatus::Withheld,
             reason: format!("{by} rolled back from it in {}", place.environment),
             logs: None,
-            at: rfc3339(now_ms()),
+            at: now(),
             deploy: None,
         };
         self.records.set_mark(&place.role, tag, &mark)
-    }
-
-    fn live_boxes(&self, place: &Place) -> Answer<Vec<BoxName>> {
-        let Members { alive, .. } = self.members(place, Duration::ZERO)?;
-        if alive.is_empty() {
-            let Place { environment, role } = place;
-            return Err(Refusal::new(
-                Kind::NoBox,
-                format!("no live box has the Serf tags images={role} and environment={environment}: see serf members"),
-            ));
-        }
-        Ok(alive)
-    }
-
-    /// The members that matter to `place`; an agent that does not answer is `unavailable`.
-    pub fn members(&self, place: &Place, max_age: Duration) -> Answer<Members> {
-        let members = self.fleet.members(place, max_age, &|| self.is_stopping());
-        members.map_err(|error| Refusal::new(Kind::Unavailable, format!("cannot tell which boxes live: {error:#}")))
     }
 }
 

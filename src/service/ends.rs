@@ -5,9 +5,9 @@
 use anyhow::Result;
 
 use super::{
-    Service,
-    deploys::{Launched, Wish},
-    ids, notify,
+    Service, ids,
+    launch::{Launched, Wish},
+    notify,
     records::{Complete, Mark},
     refusal::Kind,
 };

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use crate::{
@@ -18,7 +18,25 @@ use crate::{
 /// The agent, and what it said last.
 pub struct Fleet {
     serf: Serf,
-    seen: Mutex<Option<(Instant, Vec<Member>)>>,
+    last: Mutex<Option<Said>>,
+}
+
+/// What the agent said.
+struct Said {
+    began: Instant,
+    ended: Instant,
+    members: Result<Vec<Member>, String>,
+}
+
+impl Said {
+    /// Whether it answers a question asked at `asked`, with members as they were at most `max_age` before. Who waited
+    /// while somebody else asked in vain does not ask in vain once more: an agent that hangs holds everybody up once.
+    fn answers(&self, asked: Instant, max_age: Duration) -> bool {
+        match self.members {
+            Ok(_) => self.began + max_age >= asked,
+            Err(_) => self.ended >= asked,
+        }
+    }
 }
 
 /// The payload of the event that starts a deploy: a hint, which carries no tag.
@@ -32,18 +50,27 @@ impl Fleet {
     /// Reads the agent's key; asks it nothing yet.
     pub fn new(config: &Config) -> Result<Self> {
         let serf = Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? };
-        Ok(Self { serf, seen: Mutex::default() })
+        Ok(Self { serf, last: Mutex::default() })
     }
 
-    /// The members, as far as they matter to `place`. What was heard within `max_age` is good enough.
+    /// The members, as far as they matter to `place`, as they were at most `max_age` ago.
     pub fn members(&self, place: &Place, max_age: Duration, interrupted: &dyn Fn() -> bool) -> Result<Members> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = seen.as_ref().filter(|(at, _)| at.elapsed() < max_age);
-        let members = match fresh {
-            Some((_, members)) => members,
-            None => &seen.insert((Instant::now(), self.serf.members(interrupted)?)).1,
+        let asked = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = match last.take().filter(|said| said.answers(asked, max_age)) {
+            Some(said) => said,
+            None => self.ask(interrupted),
         };
-        Ok(sort(members, place))
+        match &last.insert(said).members {
+            Ok(members) => Ok(sort(members, place)),
+            Err(error) => Err(anyhow!("{error}")),
+        }
+    }
+
+    fn ask(&self, interrupted: &dyn Fn() -> bool) -> Said {
+        let began = Instant::now();
+        let members = self.serf.members(interrupted).map_err(|error| format!("{error:#}"));
+        Said { began, ended: Instant::now(), members }
     }
 
     /// Sends the event that wakes the boxes of `place`.

@@ -195,3 +195,64 @@ impl Service {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(min: Option<f64>, max: Option<f64>, no_data: NoData) -> PrometheusGate {
+        let (url, query) = ("http://127.0.0.1:9090".to_owned(), "errors".to_owned());
+        PrometheusGate { url, query, max, min, every: Duration::from_secs(15), no_data }
+    }
+
+    fn at(value: f64) -> Vec<Sample> {
+        vec![Sample { labels: " for {job=\"app\"}".to_owned(), value }]
+    }
+
+    #[test]
+    fn every_sample_must_stand_within_the_bounds() {
+        let gate = gate(Some(1.0), Some(2.0), NoData::Fail);
+        let passes = |samples: &[Sample]| matches!(judge(&gate, samples), Reading::Pass(_));
+        assert!(passes(&at(1.0)) && passes(&at(2.0)) && !passes(&at(0.9)) && !passes(&at(2.1)));
+        assert!(!passes(&at(f64::NAN)) && !passes(&at(f64::INFINITY)));
+        assert!(!passes(&[at(1.5), at(3.0)].concat()));
+        let Reading::Fail(text) = judge(&gate, &at(3.0)) else { panic!("it passed") };
+        assert_eq!(text, "`errors` is 3 for {job=\"app\"}, and must be at least 1 and at most 2");
+    }
+
+    #[test]
+    fn no_data_fails_unless_said_otherwise() {
+        assert!(matches!(judge(&gate(None, Some(1.0), NoData::Fail), &[]), Reading::Fail(_)));
+        assert!(matches!(judge(&gate(None, Some(1.0), NoData::Pass), &[]), Reading::Pass(_)));
+    }
+
+    #[test]
+    fn recorded_answers_are_read() {
+        let vector = r#"{"status":"success","data":{"resultType":"vector","result":[
+            {"metric":{"__name__":"up","job":"app"},"value":[1795000000.1,"1"]},{"metric":{},"value":[1795000000.1,"+Inf"]}]}}"#;
+        let read = samples(vector).unwrap();
+        assert_eq!(read[0], Sample { labels: r#" for {__name__="up",job="app"}"#.to_owned(), value: 1.0 });
+        assert_eq!(read[1], Sample { labels: String::new(), value: f64::INFINITY });
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1795000000.1,"NaN"]}}"#;
+        assert!(samples(scalar).unwrap()[0].value.is_nan());
+        let error = r#"{"status":"error","errorType":"bad_data","error":"parse error at char 3"}"#;
+        assert!(format!("{:#}", samples(error).unwrap_err()).contains("parse error at char 3"));
+        let matrix = r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#;
+        assert!(samples(matrix).is_err() && samples("<html>").is_err());
+    }
+
+    #[test]
+    fn a_command_that_exits_badly_fails_and_one_that_cannot_run_proves_nothing() {
+        let place = Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
+        let vars = variables(&place, &"v2".parse().unwrap(), "app.staging.x", crate::api::Kind::Deploy);
+        let ask = |argv: &[&str], timeout| {
+            let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
+            ask_command(&argv, &vars, timeout, &process::never)
+        };
+        let long = Duration::from_secs(10);
+        assert!(matches!(ask(&["sh", "-c", "test $DEPLOY_TAG = v2"], long), Reading::Pass(_)));
+        assert!(matches!(ask(&["sh", "-c", "exit 3"], long), Reading::Fail(_)));
+        assert!(matches!(ask(&["/nowhere/gate"], long), Reading::Unknown(_)));
+        assert!(matches!(ask(&["sleep", "9"], Duration::from_millis(50)), Reading::Unknown(_)));
+    }
+}

@@ -13,6 +13,7 @@ mod fleet;
 mod gates;
 mod http;
 mod ids;
+mod launch;
 mod metrics;
 mod notify;
 mod promotion;

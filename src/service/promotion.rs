@@ -14,10 +14,11 @@ use anyhow::{Result, bail};
 
 use super::{
     Service, decide,
-    deploys::Wish,
     ends::SERVICE,
     gates::{self, Reading},
-    ids, now_ms,
+    ids,
+    launch::Wish,
+    now_ms,
     records::{Complete, Mark},
     refusal::Kind,
     variables,

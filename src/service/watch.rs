@@ -207,10 +207,14 @@ impl Service {
         }
         let (service, held) = (Arc::clone(self), name.to_owned());
         let work = move || {
-            service.complain(&held, work(&service));
+            let outcome = work(&service);
             // One that is not given back runs out by itself.
             service.complain("leases", service.records.give_back(&held));
-            service.ring();
+            // What failed is tried again, and not at once.
+            if outcome.is_ok() {
+                service.ring();
+            }
+            service.complain(&held, outcome);
         };
         if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(work) {
             self.records.give_back(name)?;
