@@ -88,3 +88,32 @@ fn a_narrow_token_sees_its_environment_only() {
         assert_eq!(http.get("/v1/audit").1["entries"].as_array().unwrap().len(), count);
     }
 }
+
+#[test]
+fn the_audit_log_names_the_token_and_who_they_say_they_are() {
+    require!("redis-server");
+    let service = Service::start(&Scope::new(), json!({ "service": { "tokens": [token("ci", &["publish"])] } }));
+    let sent = ureq::post(format!("http://127.0.0.1:{}/v1/releases", service.port))
+        .header("Authorization", "Bearer ci")
+        .header("Deployctl-By", format!("ann@laptop{}", "x".repeat(200)))
+        .send(r#"{"role": "app", "tag": "v1"}"#);
+    assert_eq!(sent.unwrap().status().as_u16(), 201);
+    let (_, audit) = service.http.clone().with_token("ci").get("/v1/audit");
+    let by = audit["entries"][0]["by"].as_str().unwrap();
+    assert!(by.starts_with("ci (ann@laptopx") && by.len() == "ci ()".len() + 128, "{by}");
+    assert_eq!((&audit["entries"][0]["action"], &audit["entries"][0]["tag"]), (&json!("publish"), &json!("v1")));
+}
+
+#[test]
+fn a_web_page_cannot_act_for_whoever_looks_at_it() {
+    require!("redis-server");
+    let service = Service::start(&Scope::new(), json!({}));
+    let sent = ureq::post(format!("http://127.0.0.1:{}/v1/releases", service.port))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .header("Origin", "https://evil.example")
+        .send(r#"{"role": "app", "tag": "v1"}"#);
+    assert_eq!(sent.unwrap().status().as_u16(), 403);
+    assert_eq!(service.http.get("/v1/releases?role=app").1, json!({ "releases": [] }));
+}

@@ -8,6 +8,7 @@ mod support;
 
 mod access;
 mod blame;
+mod failures;
 mod limits;
 mod promotion;
 mod records;
