@@ -10,7 +10,7 @@ use super::{
     replies::{Cancel, StoredLock, StoredOut},
 };
 use crate::{
-    api::{Deploy, LockRow, Locks as LocksAnswer, OutRow},
+    api::{Deploy, LockRow, Locks as LocksAnswer, OutRow, Phase},
     names::BoxName,
 };
 
@@ -51,6 +51,15 @@ impl Locks {
     /// The deploy `id`, with its boxes.
     pub fn deploy(&mut self, id: &str) -> Result<Option<Deploy>> {
         self.doc(id)?.map(|doc| self.show(&doc, true)).transpose()
+    }
+
+    /// Where `name` stands in the deploy `id`, and how many boxes are done in it.
+    pub fn standing(&mut self, id: &str, name: &BoxName) -> Result<(Option<Phase>, u32)> {
+        let key = format!("{}deploy:{id}:", self.base);
+        let text: Option<String> = self.store.command(&["HGET", &format!("{key}boxes"), name.as_str()])?;
+        let row: Option<Row> = text.map(|text| serde_json::from_str(&text)).transpose().context("the box's row")?;
+        let done: Option<u32> = self.store.command(&["HGET", &format!("{key}tally"), Phase::Done.as_str()])?;
+        Ok((row.map(|row| row.phase), done.unwrap_or(0)))
     }
 
     /// What `doc` looks like from outside. Without its boxes it costs the same however many there are.

@@ -62,7 +62,7 @@ impl Doc {
 /// One box as the scripts write it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Row {
-    phase: Phase,
+    pub phase: Phase,
     tag: Option<Tag>,
     detail: Option<String>,
     since: i64,

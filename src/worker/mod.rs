@@ -126,7 +126,7 @@ fn work_under_lock(config: &Config, who: &Identity, role: &Role, wish: &Wish, sh
             (_, current) => current?,
         };
         let schema = site.schema()?;
-        let look = match site.look() {
+        let look = match site.look(current.as_ref()) {
             Ok(look) => look,
             Err(error) => return Err(site.unable(current.as_ref(), error)),
         };

@@ -48,6 +48,7 @@ impl Wish {
 
 /// What the box looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct Look {
     /// Who it is.
     pub name: BoxName,
@@ -61,6 +62,10 @@ pub struct Look {
     pub is_new: bool,
     /// The tag that last worked here runs and is healthy and in service.
     pub serves: bool,
+    /// Where it stands in the deploy that rolls.
+    pub row: Option<Phase>,
+    /// Other boxes run the release that rolls.
+    pub proven: bool,
     /// When the last complete deploy ended, in milliseconds.
     pub complete_at: Option<i64>,
 }
@@ -114,25 +119,23 @@ pub fn decide(wish: &Wish, current: Option<&Current>, schema: u32, look: &Look) 
             let text = format!("{} is rolling: cancel it first, or run without a tag to join it", deploy.tag);
             return Decision::Refuse(Exit::Blocked, text);
         }
-        let row = deploy.boxes.iter().find(|row| row.name == look.name).map(|row| row.phase);
-        let over = matches!(row, Some(Phase::Done | Phase::Failed | Phase::RolledBack | Phase::Cancelled));
-        let proven = deploy.boxes.iter().any(|row| row.phase == Phase::Done && row.name != look.name);
+        let over = matches!(look.row, Some(Phase::Done | Phase::Failed | Phase::RolledBack | Phase::Cancelled));
         let last_good = deploy.last_good.clone();
         if *wish == Wish::Heal && over {
             return match (look.out, last_good) {
-                (true, Some(tag)) if row != Some(Phase::Done) => Order::by_hand(look, tag, Kind::Sync, true),
+                (true, Some(tag)) if look.row != Some(Phase::Done) => Order::by_hand(look, tag, Kind::Sync, true),
                 _ => Decision::Nothing(format!("its part in {} is over", deploy.id)),
             };
         }
         if look.is_new
-            && !proven
+            && !look.proven
             && *wish == Wish::Heal
             && let Some(tag) = last_good
         {
             return Order::by_hand(look, tag, Kind::Sync, false);
         }
         // A new box proves nothing of a release that others already run.
-        let locked = !(look.is_new && proven);
+        let locked = !(look.is_new && look.proven);
         return Decision::Do(Order {
             id: deploy.id.clone(),
             tag: deploy.tag.clone(),
@@ -198,7 +201,7 @@ fn heal(current: Option<&Current>, look: &Look) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{BoxRow, Deploy};
+    use crate::api::Deploy;
 
     fn tag(text: &str) -> Tag {
         text.parse().unwrap()
@@ -212,6 +215,8 @@ mod tests {
             good: Some((tag("v1"), None)),
             is_new: false,
             serves: true,
+            row: None,
+            proven: false,
             complete_at: Some(1000),
         }
     }
@@ -241,12 +246,6 @@ mod tests {
         Current { deploy, latest }
     }
 
-    fn with_row(mut current: Current, name: &str, phase: Phase) -> Current {
-        let row = BoxRow { name: name.parse().unwrap(), phase, tag: None, since: String::new(), detail: None };
-        current.deploy.boxes.push(row);
-        current
-    }
-
     fn order(decision: Decision) -> Order {
         match decision {
             Decision::Do(order) => order,
@@ -270,10 +269,11 @@ mod tests {
 
     #[test]
     fn a_finished_part_is_not_done_again_unless_a_person_insists() {
-        let rolling = with_row(current(State::Rolling, "v2", State::Rolling), "box-1", Phase::Failed);
-        assert!(matches!(decide(&Wish::Heal, Some(&rolling), SCHEMA, &look()), Decision::Nothing(_)));
-        assert!(order(decide(&Wish::Run(None), Some(&rolling), SCHEMA, &look())).retry);
-        let out = Look { out: true, ..look() };
+        let rolling = current(State::Rolling, "v2", State::Rolling);
+        let failed = Look { row: Some(Phase::Failed), ..look() };
+        assert!(matches!(decide(&Wish::Heal, Some(&rolling), SCHEMA, &failed), Decision::Nothing(_)));
+        assert!(order(decide(&Wish::Run(None), Some(&rolling), SCHEMA, &failed)).retry);
+        let out = Look { out: true, ..failed };
         let restored = order(decide(&Wish::Heal, Some(&rolling), SCHEMA, &out));
         assert!(!restored.joins && restored.tag == tag("v1"));
     }
@@ -295,11 +295,11 @@ mod tests {
     #[test]
     fn a_new_box_takes_what_is_proven_without_a_lock() {
         let new = Look { is_new: true, good: None, serves: false, ..look() };
-        let unproven = current(State::Rolling, "v2", State::Rolling);
-        let first = order(decide(&Wish::Heal, Some(&unproven), SCHEMA, &new));
+        let rolling = current(State::Rolling, "v2", State::Rolling);
+        let first = order(decide(&Wish::Heal, Some(&rolling), SCHEMA, &new));
         assert!(!first.joins && !first.locked && first.tag == tag("v1"));
-        let proven = with_row(unproven, "box-2", Phase::Done);
-        let first = order(decide(&Wish::Heal, Some(&proven), SCHEMA, &new));
+        let proven = Look { proven: true, ..new.clone() };
+        let first = order(decide(&Wish::Heal, Some(&rolling), SCHEMA, &proven));
         assert!(first.joins && !first.locked && !first.may_blame && first.tag == tag("v2"));
         let complete = current(State::Deployed, "v2", State::Deployed);
         let first = order(decide(&Wish::Heal, Some(&complete), SCHEMA, &new));

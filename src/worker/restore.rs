@@ -51,10 +51,10 @@ impl Site<'_> {
         let (phase, detail, outcome) = match setback {
             Setback::Release(reason) => (Phase::Failed, reason.clone(), Outcome::Failed(anyhow!(reason))),
             Setback::UnknownTag(reason) => {
-                if order.may_blame {
-                    self.blame(order, &reason, "");
-                }
-                (Phase::Failed, reason.clone(), Outcome::Broken(reason))
+                let blamed = !order.joins || order.may_blame && self.blame(order, &reason, "");
+                let outcome =
+                    if blamed { Outcome::Broken(reason.clone()) } else { Outcome::Failed(anyhow!(reason.clone())) };
+                (Phase::Failed, reason, outcome)
             }
             Setback::Box(error) => (Phase::Failed, format!("{error:#}"), Outcome::Failed(error)),
             Setback::Cancelled(cancel) if cancel.broken => {
@@ -145,11 +145,10 @@ impl Site<'_> {
             && self.engine_stood()
             && !self.shutdown.requested()
             && matches!(back, Back::Restored | Back::NonePrevious);
-        if proven {
-            self.blame(order, &reason, &evidence);
-        } else {
+        if !proven {
             warn!("{}: the release is not blamed: {}", self.place, why_not(order, &back));
         }
+        let proven = proven && self.blame(order, &reason, &evidence);
         let phase = if proven && matches!(back, Back::Restored) { Phase::RolledBack } else { Phase::Failed };
         self.settle(order, back, phase, &reason)?;
         Ok(if proven { Outcome::Broken(reason) } else { Outcome::Failed(anyhow!(reason)) })
@@ -245,26 +244,35 @@ impl Site<'_> {
         self.balancers()?.register(Instant::now() + within, &waiting)
     }
 
-    /// Tells the service that the release is broken; if it does not answer, stops the other boxes through Redis.
-    fn blame(&mut self, order: &Order, reason: &str, evidence: &str) {
+    /// Tells the service that the release is broken; while it does not answer, the other boxes are stopped through Redis.
+    /// Whether the blame stands: a release that was complete here before is not broken, whatever this box says.
+    fn blame(&mut self, order: &Order, reason: &str, evidence: &str) -> bool {
         error!("{}: {} is broken: {reason}", self.place, order.tag);
         let mut patience = Patience::new(REPORT);
-        let told = loop {
+        let refusal = loop {
             match self.service.report_broken(&order.id, &self.name, reason, evidence) {
-                Err(error) if error.may_pass() => {
+                Ok(()) => return true,
+                Err(error) if error.kind() == Some("ended") => return true,
+                Err(error) if !error.may_pass() => break error,
+                Err(error) => {
                     if let Err(error) = patience.wait(error.into(), &|| false) {
-                        break Err(error);
+                        warn!("{error:#}; cancelling in Redis instead");
+                        return self.blame_in_redis(order, reason);
                     }
                 }
-                other => break other.map_err(Into::into),
             }
         };
-        let Err(error) = told else { return };
-        warn!("{error:#}; cancelling in Redis instead");
+        error!("{}: the service does not take the blame: {refusal}", self.place);
+        false
+    }
+
+    fn blame_in_redis(&mut self, order: &Order, reason: &str) -> bool {
         let (name, id) = (self.name.to_string(), order.id.clone());
-        if let Err(error) = self.ride_out(REPORT, |site| site.locks.cancel(Some(&id), &name, reason, true)) {
+        let cancelled = self.ride_out(REPORT, |site| site.locks.cancel(Some(&id), &name, reason, true));
+        if let Err(error) = cancelled {
             error!("{error:#}: the other boxes do not know that the release is broken");
         }
+        true
     }
 }
 

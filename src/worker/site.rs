@@ -193,7 +193,7 @@ impl<'a> Site<'a> {
             let Some(doc) = rolling.map_or_else(|| site.locks.complete(), |doc| Ok(Some(doc)))? else {
                 return Ok(None);
             };
-            Ok(Some(Current { deploy: site.locks.show(&doc, true)?, latest: newest.state() }))
+            Ok(Some(Current { deploy: site.locks.show(&doc, false)?, latest: newest.state() }))
         })
     }
 
@@ -218,11 +218,13 @@ impl<'a> Site<'a> {
 
     /// Looks at the box: its journal, its container, its load balancers, and its place in Redis. Waits a while for a
     /// Docker engine that restarts.
-    pub(crate) fn look(&mut self) -> Result<Look> {
+    pub(crate) fn look(&mut self, current: Option<&Current>) -> Result<Look> {
         let interrupted = self.interruption();
-        let (out, complete) = self.ride_out(self.config.command_timeout, |site| {
+        let rolling = current.map(|current| &current.deploy).filter(|deploy| deploy.state == State::Rolling);
+        let (out, complete, (row, done)) = self.ride_out(self.config.command_timeout, |site| {
             let name = site.name.clone();
-            Ok((site.locks.is_out(&name)?, site.locks.complete()?))
+            let standing = rolling.map(|deploy| site.locks.standing(&deploy.id, &name)).transpose()?;
+            Ok((site.locks.is_out(&name)?, site.locks.complete()?, standing.unwrap_or_default()))
         })?;
         let mut patience = Patience::new(self.config.command_timeout.min(ENGINE));
         let (has_container, healthy, in_service) = loop {
@@ -240,6 +242,8 @@ impl<'a> Site<'a> {
             is_new: state.good.is_none() && !has_container && unseen && !out,
             serves: healthy && in_service,
             good: state.good.map(|good| (good.tag, (good.kind == Kind::Manual).then_some(good.at))),
+            row,
+            proven: done > u32::from(row == Some(Phase::Done)),
             complete_at: complete.and_then(|doc| doc.ended),
         })
     }
