@@ -86,7 +86,8 @@ run() {
     if [[ -n $dry_run ]]; then say "would run: $*"; else as_root "$@"; fi
 }
 
-# put SOURCE DESTINATION [MODE [GROUP]]: installs a file (`-`: stdin) if it differs; never shows what is in it.
+# put SOURCE DESTINATION [MODE [GROUP]]: installs a file (`-`: stdin, not from a pipe: what changed must be remembered)
+# if it differs; never shows what is in it.
 put() {
     local source=$1 destination=$prefix$2 mode=${3:-644} group=${4:-root} scratch=''
     getent group "$group" >/dev/null || group=root
@@ -141,10 +142,10 @@ put_serf() {
         tags="{\"images\": \"$roles\", \"environment\": \"$environment\"}"
     fi
     [[ ${#join[@]} -eq 0 ]] || others="[$(json_list "${join[@]}")]"
-    printf '{\n  "node_name": "%s",\n  "retry_join": %s,\n  "tags": %s\n}\n' "$name" "$others" "$tags" | put - /etc/serf/local.json
+    put - /etc/serf/local.json < <(printf '{\n  "node_name": "%s",\n  "retry_join": %s,\n  "tags": %s\n}\n' "$name" "$others" "$tags")
     # 600 also keeps the key out of `serf agent`'s arguments, where everyone could read it.
     if [[ -n $serf_key ]]; then
-        printf '{"encrypt_key": "%s"}\n' "$(cat "$serf_key")" | put - /etc/serf/key.json 600
+        put - /etc/serf/key.json 600 < <(printf '{"encrypt_key": "%s"}\n' "$(cat "$serf_key")")
     fi
 }
 
@@ -167,8 +168,8 @@ put_deployctl() {
 }
 
 put_redis() {
-    { cat "$root/scripts/redis.conf" && printf 'requirepass %s\n' "$(cat "$redis_password")"; } |
-        put - /etc/redis/deployctl.conf 640 redis
+    put - /etc/redis/deployctl.conf 640 redis \
+        < <(cat "$root/scripts/redis.conf" && printf 'requirepass %s\n' "$(cat "$redis_password")")
     if ! as_root grep -qs '^include /etc/redis/deployctl.conf' "$prefix/etc/redis/redis.conf"; then
         # shellcheck disable=SC2016 # sh expands it
         run sh -c 'printf "\ninclude /etc/redis/deployctl.conf\n" >>/etc/redis/redis.conf'
