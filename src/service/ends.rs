@@ -29,8 +29,13 @@ impl Service {
         match doc.state() {
             State::Deployed => self.remember_good(place, doc)?,
             State::Broken => {
-                self.mark_broken(place, doc, None)?;
-                self.bring_back(place, doc)?;
+                // A box that could not reach us has cancelled it in Redis, and cannot know that the release has worked.
+                if !self.has_worked(place, doc)? {
+                    self.mark_broken(place, doc, None)?;
+                }
+                if self.records.mark(&place.role, &doc.tag)?.is_some_and(|mark| mark.status == ReleaseStatus::Broken) {
+                    self.bring_back(place, doc)?;
+                }
             }
             _ => {}
         }
@@ -59,6 +64,12 @@ impl Service {
             self.audit(entry.detail("forced, and complete: no longer broken"));
         }
         Ok(())
+    }
+
+    /// Whether an earlier deploy has completely deployed the same release there.
+    pub fn has_worked(&self, place: &Place, doc: &Doc) -> Result<bool> {
+        let history = self.records.complete(place)?;
+        Ok(history.iter().any(|complete| complete.tag == doc.tag && complete.id != doc.id))
     }
 
     /// Marks the release of a deploy broken, with the evidence if there is any.

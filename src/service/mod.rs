@@ -50,6 +50,7 @@ use crate::{
     compose::DeployVars,
     config::Config,
     names::{Place, Tag},
+    screen,
 };
 
 /// How long requests that are being answered, and work in threads, hold up the end of the service.
@@ -88,11 +89,13 @@ pub fn run(config: Config) -> Result<()> {
         config,
     });
     let server = Server::bind(service.config.service.listen)?;
+    // From here on connections queue up, and the first of them may come at once.
+    screen::print([format!("deployctl service listens on http://{}", server.address)])
+        .context("cannot write to stdout")?;
     let answering = Arc::clone(&service);
     server.start(move |request| routes::answer(&answering, request))?;
     in_background("watch", &service, watch::run)?;
     in_background("heartbeat", &service, heartbeat)?;
-    println!("deployctl service listens on http://{}", server.address);
 
     let signal = signals.forever().next();
     log::info!("stops, told by signal {}", signal.unwrap_or_default());

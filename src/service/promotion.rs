@@ -26,7 +26,7 @@ use super::{
 use crate::{
     api::{AuditEntry, Kind as DeployKind, ReleaseStatus},
     config::{Gate, RolePolicy, When},
-    locks::rfc3339,
+    locks::{Locks, rfc3339},
     names::Place,
 };
 
@@ -49,6 +49,11 @@ impl Service {
     fn promote_step(self: &Arc<Self>, policy: &RolePolicy, source: &Place, target: &Place) -> Result<()> {
         let history = self.records.complete(source)?;
         let promoted = self.records.promoted(target)?;
+        // A newer one may have ended just now.
+        let newest = self.records.at(source, Locks::complete)?.map(|doc| doc.id);
+        if newest.as_ref() != history.first().map(|complete| &complete.id) {
+            return Ok(());
+        }
         let Some(complete) = decide::to_promote(&history, promoted.as_deref()) else { return Ok(()) };
         if let Some(mark) = self.records.mark(&source.role, &complete.tag)? {
             let why = format!("not promoted: the release is {} ({})", mark.status, mark.reason);

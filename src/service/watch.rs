@@ -103,8 +103,9 @@ impl Service {
 
     /// Verdicts, the end, or the event again.
     fn judge(&self, place: &Place, doc: &Doc, members_age: Duration) -> Result<()> {
-        if self.memory().rolling.insert(doc.id.clone(), doc.clone()).is_none() {
+        if !self.memory().rolling.contains_key(&doc.id) {
             self.records.open(&doc.id)?;
+            self.memory().rolling.insert(doc.id.clone(), doc.clone());
         }
         let Some(members) = self.witnesses(place, doc, members_age)? else { return Ok(()) };
         let patience = self.patience(place);
@@ -127,7 +128,10 @@ impl Service {
     /// else can be judged.
     fn witnesses(&self, place: &Place, doc: &Doc, members_age: Duration) -> Result<Option<Members>> {
         let refusal = match self.members(place, members_age) {
-            Ok(members) => return Ok(Some(members)),
+            Ok(members) => {
+                self.complain("serf", Ok(()));
+                return Ok(Some(members));
+            }
             Err(refusal) => refusal,
         };
         self.complain("serf", Err(refusal.into()));

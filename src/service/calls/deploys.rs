@@ -127,7 +127,7 @@ pub fn broken(service: &Service, caller: &Caller, request: &Request) -> Answer<R
     let (place, doc) = find(service, request)?;
     caller.need(Verb::Box, Some(&place.environment))?;
     let blame: NewBlame = body(request)?;
-    if service.records.complete(&place)?.iter().any(|complete| complete.tag == doc.tag && complete.id != doc.id) {
+    if service.has_worked(&place, &doc)? {
         let message = format!("{}:{} has worked in {}: the box is at fault", place.role, doc.tag, place.environment);
         return Err(Refusal::new(Kind::Deployed, message));
     }
