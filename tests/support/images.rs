@@ -24,7 +24,8 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
-    fn word(self) -> &'static str {
+    /// As `BEHAVIOUR` and a box's folder `host` say it.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::Exits => "exits",
@@ -39,6 +40,8 @@ impl Behaviour {
 const START: &str = r#"#!/bin/sh
 # A shell as the first process has no default for SIGTERM: without this, every stop would take Docker's 10 s.
 trap 'kill $! 2>/dev/null; exit 0' TERM INT
+# What the machine does to every image on it.
+[ -f /host/behaviour ] && BEHAVIOUR=$(cat /host/behaviour)
 mkdir -p /www
 echo "$TAG" >/www/index.html
 env >/www/env

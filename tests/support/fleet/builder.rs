@@ -1,6 +1,6 @@
 //! How a fleet is made.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -141,7 +141,8 @@ impl FleetBuilder {
         for role in &self.roles {
             let port = free_port();
             sites.insert(role.clone(), format!("http://{address}:{port}"));
-            let compose = compose_file(&fleet.registry.host(), role, &address, port);
+            let image = fleet.image(role, "${DEPLOY_TAG:?}");
+            let compose = compose_file(role, &image, &format!("{address}:{port}"), &dir.join("host"));
             fleet.scope.file(&format!("{name}/compose/{role}.yml"), &compose);
             let group = fleet.target_group_in(role, environment);
             roles[role] = json!({
@@ -178,7 +179,7 @@ impl FleetBuilder {
         // What is said of one role is meant for that role of every box.
         merge(&mut config, self.config.clone());
         let file = fleet.scope.file(&format!("{name}/config.json"), &format!("{config:#}"));
-        for folder in ["state", "log"] {
+        for folder in ["state", "log", "host"] {
             fs::create_dir_all(dir.join(folder)).unwrap();
         }
 
@@ -200,18 +201,20 @@ pub fn group_name(role: &str, environment: &str) -> String {
 }
 
 /// Docker's own bridge for all: a network for each project would run out of addresses.
-fn compose_file(registry: &str, role: &str, address: &str, port: u16) -> String {
+fn compose_file(role: &str, image: &str, publish: &str, host: &Path) -> String {
     format!(
         r#"version: "2.4"
 services:
   {role}:
-    image: {registry}/{role}:${{DEPLOY_TAG:?}}
+    image: {image}
     network_mode: bridge
     restart: unless-stopped
-    ports: ["{address}:{port}:8080"]
+    ports: ["{publish}:8080"]
+    volumes: ["{host}:/host:ro"]
     environment:
       SECRET_KEY: correct-horse-battery-staple
-"#
+"#,
+        host = host.display()
     )
 }
 

@@ -36,7 +36,7 @@ pub const ROLE: &str = "app";
 pub const ENVIRONMENT: &str = "staging";
 
 /// Longer than any single deploy of a test takes on a busy machine with two cores.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Everything that takes part in deploys. Parts are public: tests stop and start them.
 #[derive(Debug)]

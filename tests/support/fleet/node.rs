@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{DEPLOYCTL, Engine, Http, Output, Scope, SerfAgent, run, wait_for};
+use super::{Behaviour, DEPLOYCTL, Engine, Http, Output, Scope, SerfAgent, run, wait_for};
 use crate::support::{scope::Running, wait::last_lines};
 
 /// One machine, in all but name.
@@ -76,6 +76,16 @@ impl Box {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.contains(from), "no {from:?} in {text}");
         fs::write(file, text.replace(from, to)).unwrap();
+    }
+
+    /// Makes every container that starts here from now on behave so, whatever its image: the box is at fault.
+    pub fn curse(&self, behaviour: Behaviour) {
+        fs::write(self.dir.join("host/behaviour"), behaviour.word()).unwrap();
+    }
+
+    /// Ends [`Box::curse`].
+    pub fn bless(&self) {
+        fs::remove_file(self.dir.join("host/behaviour")).unwrap();
     }
 
     /// The tag that this role's container tells over HTTP.
