@@ -9,7 +9,6 @@ set -euo pipefail
 
 # How long a box that goes may wait for its lock; the hook's own timeout (an hour by default) must be longer.
 patience=${PATIENCE:-30m}
-roles=${ROLES:-$(serf info -format=json | sed -n 's/.*"images": *"\([^"]*\)".*/\1/p' | tr ',' ' ')}
 metadata=${AWS_EC2_METADATA_SERVICE_ENDPOINT:-http://169.254.169.254}
 metadata=${metadata%/}
 
@@ -41,8 +40,9 @@ launch() {
 
 terminate() {
     until [[ $(ask_metadata autoscaling/target-lifecycle-state) == Terminated ]]; do sleep 5; done
-    local role
-    for role in $roles; do
+    local role roles
+    roles=$(serf info -format=json | sed -n 's/.*"images": *"\([^"]*\)".*/\1/p')
+    for role in ${roles//,/ }; do
         # The group takes the box whatever we say: better out of turn than cut off.
         timeout "$patience" deployctl out --role "$role" --reason "the auto-scaling group terminates this box" || true
     done

@@ -194,7 +194,7 @@ shown start --role app --environment staging --tag v3 || code=$?
 expect "nobody starts it again by accident" test "$code" -ne 0
 
 step "v4: the fix goes through staging and is promoted to production by itself"
-wait_for 180 "v2 in production, by itself too" deployed_in production v2
+wait_for 300 "v2 in production, by itself too" deployed_in production v2
 release v4
 shown start --role app --environment staging --wait
 say "  and now, after a bake time of 5s, without anybody's doing, in production:"
@@ -202,7 +202,7 @@ if [[ -t 1 ]]; then
     laptop status --role app --environment production --watch &
     watcher=$!
 fi
-wait_for 180 "v4 in production" deployed_in production v4
+wait_for 300 "v4 in production" deployed_in production v4
 [[ -z $watcher ]] || sleep 1
 end_job "$watcher"
 expect "three boxes in production serve v4" serve v4 "${production[@]}"

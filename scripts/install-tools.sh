@@ -54,6 +54,7 @@ look() {
     if wants test; then
         needs prometheus prometheus
         needs ip iproute2
+        needs systemd-analyze systemd
         compose_v2_present || extras+=(compose_v2)
     fi
     if wants lint; then
