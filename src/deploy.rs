@@ -8,7 +8,7 @@ use log::info;
 
 use crate::{
     api::Phase,
-    worker::{Order, Outcome, Setback, Site},
+    site::{Outcome, Setback, Site, order::Order},
 };
 
 /// Brings `order`'s release to the box.

@@ -54,7 +54,11 @@ impl Exit {
         if let Some(coded) = error.downcast_ref::<Coded>() {
             coded.exit
         } else if let Some(error) = error.downcast_ref::<releases::Error>() {
-            error.exit()
+            match error.kind() {
+                Some("frozen" | "rolling") => Self::Blocked,
+                Some("bad_request" | "too_large") => Self::Usage,
+                _ => Self::Failed,
+            }
         } else {
             Self::Failed
         }
@@ -92,6 +96,15 @@ mod tests {
         let error = Err::<(), _>(error).context("reading the payload").unwrap_err();
         assert_eq!(Exit::of(&error), Exit::Usage);
         assert_eq!(format!("{error:#}"), "reading the payload: outer: inner");
+    }
+
+    #[test]
+    fn a_script_learns_from_what_the_service_said() {
+        let codes = ["rolling", "frozen", "bad_request", "not_found", "no_box"].map(|kind| {
+            let refused = releases::Error::Refused { status: 409, kind: kind.to_owned(), message: "no".to_owned() };
+            Exit::of(&refused.into()).code()
+        });
+        assert_eq!(codes, [6, 6, 2, 1, 1]);
     }
 
     #[test]

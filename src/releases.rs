@@ -1,7 +1,7 @@
 //! The HTTP client of the deployment service: one typed method for each call of its API.
 //!
 //! A call has 5 s to connect and 15 s in all. Nothing is sent twice by itself; who can wait wraps a call in
-//! [`retrying`].
+//! [`crate::retry::retrying`].
 
 mod error;
 
@@ -15,7 +15,7 @@ use ureq::{
     tls::{RootCerts, TlsConfig},
 };
 
-pub use self::error::{Error, retrying};
+pub use self::error::Error;
 use crate::{
     api::{
         Audit, AuditEntry, Completed, Current, Deploy, Deploys, ErrorBody, Freeze, Freezes, Locks, NewBlame, NewCancel,

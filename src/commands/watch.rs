@@ -20,7 +20,8 @@ use crate::{
     names::{BoxName, Place},
     pause::pause,
     process::never,
-    releases::{Error, Service, retrying},
+    releases::{Error, Service},
+    retry::retrying,
     screen::{self, Live, Paint, Style},
 };
 
@@ -201,7 +202,7 @@ fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
             let newest = service.deploys(Some(&deploy.role), Some(&deploy.environment), 1)?;
             Ok((evidence(service, deploy)?, newest))
         };
-        let (evidence, newest) = retrying(PATIENCE, &never, ask)?;
+        let (evidence, newest) = retrying(PATIENCE, &never, Error::may_pass, ask)?;
         lines.extend(evidence);
         if let Some(next) = newest.iter().find(|next| next.id != deploy.id && !next.state.is_ended()) {
             lines.push(format!("now rolling: {} ({}), by {}", next.tag, next.kind, next.by));

@@ -5,14 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use log::info;
 
-use super::{
-    PREDECESSOR,
-    file_lock::FileLock,
-    order::{Look, Order},
-    setback::Setback,
-    shutdown::Shutdown,
-    site::{Site, identify},
-};
+use super::{PREDECESSOR, file_lock::FileLock};
 use crate::{
     api::{Current, Kind, Phase, State},
     config::Config,
@@ -20,6 +13,11 @@ use crate::{
     load_balancer::Waiting,
     locks::Finish,
     names::Role,
+    site::{
+        Setback, Site, identify,
+        order::{Look, Order, Wish},
+        shutdown::Shutdown,
+    },
 };
 
 /// Takes the box out of its load balancers, under a lock, and leaves it out until [`bring_in`].
@@ -78,7 +76,7 @@ pub fn bring_in(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
         site.journal.update(|state| state.kept_out = None)?;
         info!("{} may serve again: {reason}", site.name);
     }
-    super::work(config, &who, role, &super::Wish::Heal, &shutdown)?;
+    super::work(config, &who, role, &Wish::Heal, &shutdown)?;
     // Where nothing was ever deployed there is nothing to bring it to: as it is, then.
     let mut site = Site::open(config, &who, role, shutdown)?;
     let name = site.name.clone();

@@ -8,7 +8,7 @@ use crate::{
     names::{BoxName, Environment, Place, Role},
     process::never,
     serf::{LocalNode, Member},
-    tags, worker,
+    site, tags,
 };
 
 /// What the agent of this box says.
@@ -19,7 +19,7 @@ pub struct Seen {
 
 /// Asks the agent.
 pub fn look(config: &Config) -> Result<Seen> {
-    let serf = worker::serf(config)?;
+    let serf = site::serf(config)?;
     Ok(Seen { node: serf.local_node(&never)?, members: serf.members(&never)? })
 }
 

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use log::{info, warn};
 
-use super::{journal::Work, order::Order, setback::Setback, site::Site, steps::SLACK};
+use super::{Site, journal::Work, order::Order, setback::Setback, steps::SLACK};
 use crate::{
     api::{Kind, Phase, State},
     locks::{Acquired, Cancel, Finish, Hand, Held, Left, Survey, new_token},

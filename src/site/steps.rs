@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result};
 use log::{info, warn};
 
 use super::{
+    Site,
     journal::Good,
     keeper::{Keeper, Subject},
     order::Order,
     setback::Setback,
-    site::Site,
 };
 use crate::{
     api::Phase,
-    compose::{EngineWatch, HealthFailure, PullFailure, Rendered, UpFailure},
+    compose::{EngineWatch, PullFailure, Rendered},
     exit::Exit,
     load_balancer::Waiting,
     locks::{Finish, Held, Joined},
@@ -151,16 +151,8 @@ impl Site<'_> {
         })?;
         let rendered = self.rendered()?.clone();
         let interrupted = self.interruption();
-        let before = self.project.up(&rendered, order.recreate, &interrupted).map_err(|failure| match failure {
-            UpFailure::Release(reason) => Setback::Release(reason),
-            UpFailure::Box(error) => Setback::Box(error),
-        })?;
-        self.project.wait_healthy(&rendered, &self.role.health, &before, &interrupted).map_err(
-            |failure| match failure {
-                HealthFailure::Unhealthy(reason) => Setback::Release(reason),
-                HealthFailure::Engine(error) => Setback::Box(error),
-            },
-        )
+        let before = self.project.up(&rendered, order.recreate, &interrupted)?;
+        Ok(self.project.wait_healthy(&rendered, &self.role.health, &before, &interrupted)?)
     }
 
     /// Gives the role's own program the last word.

@@ -1,43 +1,28 @@
 //! The worker: what runs on a box, one for each role, between an event and a box in service.
 //!
-//! [`order`] decides what is to be done, [`crate::deploy`] in which order, [`steps`] and [`turn`] how; [`restore`] is the way back.
-//! [`keeper`] keeps the lock alive meanwhile, [`journal`] remembers across crashes, [`file_lock`] keeps workers apart.
+//! It asks what is to be done ([`order`]) and does it ([`deploy`]), until nothing newer has come meanwhile. A lock on a
+//! file keeps two workers for one role apart ([`file_lock`]); what a person does to the box by hand is in [`hand`].
 
 mod file_lock;
 mod hand;
-mod journal;
-mod keeper;
-mod order;
-mod restore;
-mod retry;
-mod setback;
-mod shutdown;
-mod site;
-mod steps;
-mod turn;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use log::{error, info, warn};
 
-use self::{
-    file_lock::FileLock,
-    order::{Decision, Wish, decide},
-    shutdown::Shutdown,
-    site::{Identity, identify},
-};
-pub use self::{
-    hand::{bring_in, take_out},
-    order::Order,
-    setback::{Outcome, Setback},
-    site::{Site, balancers, serf},
-};
+use self::file_lock::FileLock;
+pub use self::hand::{bring_in, take_out};
 use crate::{
     config::Config,
     deploy::deploy,
     exit::Exit,
     names::{Environment, Role, Tag},
+    site::{
+        Identity, Outcome, Site, identify,
+        order::{Decision, Wish, decide},
+        shutdown::Shutdown,
+    },
     tags, wake,
 };
 

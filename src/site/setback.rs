@@ -1,8 +1,15 @@
 //! Why a box's part in a deploy did not go through, and what comes of it.
 
+use std::fmt;
+
 use anyhow::Error;
 
-use crate::{exit::Exit, locks::Cancel, names::Tag};
+use crate::{
+    compose::{HealthFailure, UpFailure},
+    exit::Exit,
+    locks::Cancel,
+    names::Tag,
+};
 
 /// Why a step did not succeed.
 #[derive(Debug)]
@@ -25,6 +32,39 @@ pub enum Setback {
     Rolling,
     /// The worker was told to stop.
     Shutdown,
+}
+
+impl fmt::Display for Setback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(reason) | Self::UnknownTag(reason) => f.write_str(reason),
+            Self::Box(error) => write!(f, "{error:#}"),
+            Self::Cancelled(cancel) => f.write_str(&describe(cancel)),
+            Self::Superseded => f.write_str("a newer deploy took its place"),
+            Self::Ended => f.write_str("the deploy is over"),
+            Self::NoLock(what) => write!(f, "no lock within lock_timeout; it waited for {what}"),
+            Self::Rolling => f.write_str("another deploy is rolling"),
+            Self::Shutdown => f.write_str("the worker was told to stop"),
+        }
+    }
+}
+
+impl From<UpFailure> for Setback {
+    fn from(failure: UpFailure) -> Self {
+        match failure {
+            UpFailure::Release(reason) => Self::Release(reason),
+            UpFailure::Box(error) => Self::Box(error),
+        }
+    }
+}
+
+impl From<HealthFailure> for Setback {
+    fn from(failure: HealthFailure) -> Self {
+        match failure {
+            HealthFailure::Unhealthy(reason) => Self::Release(reason),
+            HealthFailure::Engine(error) => Self::Box(error),
+        }
+    }
 }
 
 impl From<Error> for Setback {

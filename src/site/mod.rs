@@ -1,15 +1,27 @@
-//! A box and one of its roles, with everything that a worker acts on.
+//! A box and one of its roles: everything that a worker acts on, and the steps it takes.
+//!
+//! [`order`] says what is to be done, [`crate::deploy`] in which order, [`steps`] and [`turn`] how; [`restore`] is the way
+//! back. [`keeper`] keeps the lock alive meanwhile, and [`journal`] remembers across crashes.
+
+mod journal;
+mod keeper;
+pub mod order;
+mod restore;
+mod setback;
+pub mod shutdown;
+mod steps;
+mod turn;
 
 use std::{env, time::Duration};
 
 use anyhow::{Context as _, Error, Result, bail};
 use log::warn;
 
-use super::{
+pub use self::setback::{Outcome, Setback};
+use self::{
     journal::Journal,
     keeper::{Ear, Keeper},
     order::Look,
-    retry::Patience,
     shutdown::Shutdown,
 };
 use crate::{
@@ -21,10 +33,13 @@ use crate::{
     metadata::Metadata,
     names::{BoxName, Environment, Place, Role, Tag},
     pause::pause,
-    releases::Service,
-    serf::{LocalNode, Serf},
+    releases::{self, Service},
+    retry::retrying,
+    serf::Serf,
 };
 
+/// How long a Serf agent may take to start.
+const AGENT: Duration = Duration::from_secs(30);
 /// How long a Docker engine may take to come back before the box counts as failed.
 const ENGINE: Duration = Duration::from_secs(60);
 
@@ -85,13 +100,7 @@ pub fn balancers(
 pub fn identify(config: &Config, shutdown: &Shutdown) -> Result<Identity> {
     let serf = serf(config)?;
     let interrupted = || shutdown.requested();
-    let mut patience = Patience::new(Duration::from_secs(30));
-    let node: LocalNode = loop {
-        match serf.local_node(&interrupted) {
-            Ok(node) => break node,
-            Err(error) => patience.wait(error, &interrupted)?,
-        }
-    };
+    let node = retrying(AGENT, &interrupted, |_| true, || serf.local_node(&interrupted))?;
     let name = match &config.box_name {
         Some(name) => name.clone(),
         None => node.name.parse().context("the Serf node name; write another as \"box\"")?,
@@ -160,29 +169,14 @@ impl<'a> Site<'a> {
         patience: Duration,
         mut work: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        let mut patience = Patience::new(patience);
-        loop {
-            match work(self) {
-                Err(error) if Trouble::may_pass(&error) => {
-                    let shutdown = self.shutdown.clone();
-                    let out = self.is_out();
-                    patience.wait(error, &move || !out && shutdown.requested())?;
-                }
-                other => return other,
-            }
-        }
+        let (shutdown, out) = (self.shutdown.clone(), self.is_out());
+        retrying(patience, &|| !out && shutdown.requested(), Trouble::may_pass, || work(self))
     }
 
     /// What the service says is current here. Waits for a service that restarts.
-    pub(crate) fn current(&mut self, patience: Duration) -> Result<Option<Current>> {
-        let mut patience = Patience::new(patience);
-        let interrupted = self.interruption();
-        loop {
-            match self.service.current(&self.place) {
-                Err(error) if error.may_pass() => patience.wait(error.into(), &interrupted)?,
-                other => return other.map_err(Into::into),
-            }
-        }
+    pub(crate) fn current(&self, patience: Duration) -> Result<Option<Current>> {
+        let ask = || self.service.current(&self.place);
+        Ok(retrying(patience, &self.interruption(), releases::Error::may_pass, ask)?)
     }
 
     /// The same by Redis alone, for a person who names the tag while the service is away.
@@ -226,13 +220,9 @@ impl<'a> Site<'a> {
             let standing = rolling.map(|deploy| site.locks.standing(&deploy.id, &name)).transpose()?;
             Ok((site.locks.is_out(&name)?, site.locks.complete()?, standing.unwrap_or_default()))
         })?;
-        let mut patience = Patience::new(self.config.command_timeout.min(ENGINE));
-        let (has_container, healthy, in_service) = loop {
-            match self.look_outside(&interrupted) {
-                Ok(seen) => break seen,
-                Err(error) => patience.wait(error, &interrupted)?,
-            }
-        };
+        let patience = self.config.command_timeout.min(ENGINE);
+        let (has_container, healthy, in_service) =
+            retrying(patience, &interrupted, |_| true, || self.look_outside(&interrupted))?;
         let state = self.journal.state().clone();
         let unseen = !in_service || self.role.load_balancers.is_empty();
         Ok(Look {
@@ -289,13 +279,8 @@ impl<'a> Site<'a> {
     /// Live boxes of this place, by this box's own agent; itself always among them.
     pub(crate) fn live_boxes(&mut self) -> Result<Vec<BoxName>> {
         let interrupted = self.interruption();
-        let mut patience = Patience::new(self.config.command_timeout);
-        let members = loop {
-            match self.serf.members(&interrupted) {
-                Ok(members) => break members,
-                Err(error) => patience.wait(error, &interrupted)?,
-            }
-        };
+        let ask = || self.serf.members(&interrupted);
+        let members = retrying(self.config.command_timeout, &interrupted, |_| true, ask)?;
         let mut boxes: Vec<BoxName> = members
             .iter()
             .filter(|member| member.is_live_in(&self.place))

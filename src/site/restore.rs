@@ -9,15 +9,16 @@ use anyhow::{Error, Result, anyhow};
 use log::{error, info, warn};
 
 use super::{
+    Site,
     order::Order,
-    retry::Patience,
     setback::{Outcome, Setback, describe},
-    site::Site,
 };
 use crate::{
     api::{Phase, State},
-    compose::{HealthFailure, Rendered, UpFailure},
+    compose::Rendered,
     load_balancer::Waiting,
+    releases,
+    retry::retrying,
 };
 
 /// How long the service may be away before a broken release is cancelled in Redis alone.
@@ -180,30 +181,18 @@ impl Site<'_> {
         self.enter(Phase::Starting, within + Duration::from_secs(30));
         info!("{}: going back to {}", self.place, good.tag);
         // The engine may be restarting: that is worth waiting for, a container that does not work is not.
-        let mut patience = Patience::new(self.config.command_timeout.min(Duration::from_secs(120)));
-        loop {
-            match self.start_again(&good.rendered) {
-                Ok(()) => return Back::Restored,
-                Err((error, true)) => match patience.wait(error, &|| false) {
-                    Ok(()) => {}
-                    Err(error) => return Back::Failed(error),
-                },
-                Err((error, false)) => return Back::Failed(error),
-            }
+        let patience = self.config.command_timeout.min(Duration::from_secs(120));
+        let may_pass = |setback: &Setback| matches!(setback, Setback::Box(_));
+        match retrying(patience, &|| false, may_pass, || self.start_again(&good.rendered)) {
+            Ok(()) => Back::Restored,
+            Err(setback) => Back::Failed(anyhow!(setback.to_string())),
         }
     }
 
-    /// The error, and whether it may pass.
-    fn start_again(&self, rendered: &Rendered) -> Result<(), (Error, bool)> {
+    fn start_again(&self, rendered: &Rendered) -> Result<(), Setback> {
         let never = || false;
-        let before = self.project.up(rendered, false, &never).map_err(|failure| match failure {
-            UpFailure::Release(reason) => (anyhow!(reason), false),
-            UpFailure::Box(error) => (error, true),
-        })?;
-        self.project.wait_healthy(rendered, &self.role.health, &before, &never).map_err(|failure| match failure {
-            HealthFailure::Unhealthy(reason) => (anyhow!(reason), false),
-            HealthFailure::Engine(error) => (error, true),
-        })
+        let before = self.project.up(rendered, false, &never)?;
+        Ok(self.project.wait_healthy(rendered, &self.role.health, &before, &never)?)
     }
 
     /// Returns to service on the previous tag and frees the lock; a box that cannot stays out, loudly, and counts.
@@ -248,22 +237,19 @@ impl Site<'_> {
     /// Whether the blame stands: a release that was complete here before is not broken, whatever this box says.
     fn blame(&mut self, order: &Order, reason: &str, evidence: &str) -> bool {
         error!("{}: {} is broken: {reason}", self.place, order.tag);
-        let mut patience = Patience::new(REPORT);
-        let refusal = loop {
-            match self.service.report_broken(&order.id, &self.name, reason, evidence) {
-                Ok(()) => return true,
-                Err(error) if error.kind() == Some("ended") => return true,
-                Err(error) if !error.may_pass() => break error,
-                Err(error) => {
-                    if let Err(error) = patience.wait(error.into(), &|| false) {
-                        warn!("{error:#}; cancelling in Redis instead");
-                        return self.blame_in_redis(order, reason);
-                    }
-                }
+        let report = || self.service.report_broken(&order.id, &self.name, reason, evidence);
+        match retrying(REPORT, &|| false, releases::Error::may_pass, report) {
+            Ok(()) => true,
+            Err(error) if error.kind() == Some("ended") => true,
+            Err(error) if error.may_pass() => {
+                warn!("{error:#}; cancelling in Redis instead");
+                self.blame_in_redis(order, reason)
             }
-        };
-        error!("{}: the service does not take the blame: {refusal}", self.place);
-        false
+            Err(refusal) => {
+                error!("{}: the service does not take the blame: {refusal}", self.place);
+                false
+            }
+        }
     }
 
     fn blame_in_redis(&mut self, order: &Order, reason: &str) -> bool {
