@@ -42,6 +42,6 @@ fn roll(site: &mut Site<'_>, order: &Order) -> Result<(), Setback> {
 
     site.start(order)?;
     site.verify(order)?;
-    site.register()?;
+    site.register(order)?;
     site.finish(order)
 }

@@ -12,7 +12,7 @@ pub mod shutdown;
 mod steps;
 mod turn;
 
-use std::{env, time::Duration};
+use std::{env, rc::Rc, time::Duration};
 
 use anyhow::{Context as _, Error, Result, bail};
 use log::warn;
@@ -21,7 +21,7 @@ pub use self::setback::{Outcome, Setback};
 use self::{
     journal::Journal,
     keeper::{Ear, Keeper},
-    order::Look,
+    order::{Look, Order},
     shutdown::Shutdown,
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     metadata::Metadata,
     names::{BoxName, Environment, Place, Role, Tag},
     pause::pause,
+    process::never,
     releases::{self, Service},
     retry::retrying,
     serf::Serf,
@@ -58,7 +59,7 @@ pub struct Site<'a> {
     pub(crate) shutdown: Shutdown,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) rendered: Option<Rendered>,
-    pub(crate) balancers: Option<LoadBalancers>,
+    pub(crate) balancers: Option<Rc<LoadBalancers>>,
     pub(crate) engine: Option<EngineWatch>,
     pub(crate) locks_total: u32,
 }
@@ -145,10 +146,20 @@ impl<'a> Site<'a> {
         Ok(Locks::new(store, &self.place))
     }
 
-    /// The load balancers, with what programs are told of `order`'s deploy.
-    pub(crate) fn resolve_balancers(&self, vars: &DeployVars) -> Result<LoadBalancers> {
-        let shutdown = self.shutdown.clone();
-        balancers(self.config, self.role, vars, &move || shutdown.requested())
+    /// The load balancers, with what their programs are told of `order`'s deploy. Found out when they are first needed,
+    /// under the lock as a rule: a thousand boxes that hear of a deploy at once must not all ask AWS.
+    pub(crate) fn balancers(&mut self, order: &Order) -> Result<Rc<LoadBalancers>> {
+        if let Some(known) = &self.balancers {
+            return Ok(Rc::clone(known));
+        }
+        // Not interrupted: a box that goes back after a cancel needs them too.
+        let known = Rc::new(self.resolve_balancers(&self.vars(&order.id, &order.tag, order.kind), &never)?);
+        self.balancers = Some(Rc::clone(&known));
+        Ok(known)
+    }
+
+    fn resolve_balancers(&self, vars: &DeployVars, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<LoadBalancers> {
+        balancers(self.config, self.role, vars, interrupted)
             .with_context(|| format!("load_balancers of {}", self.place.role))
     }
 
@@ -221,16 +232,16 @@ impl<'a> Site<'a> {
             Ok((site.locks.is_out(&name)?, site.locks.complete()?, standing.unwrap_or_default()))
         })?;
         let patience = self.config.command_timeout.min(ENGINE);
-        let (has_container, healthy, in_service) =
-            retrying(patience, &interrupted, |_| true, || self.look_outside(&interrupted))?;
+        let joins = rolling.is_some();
+        let (has_container, serves, unseen) =
+            retrying(patience, &interrupted, |_| true, || self.look_outside(joins, &interrupted))?;
         let state = self.journal.state().clone();
-        let unseen = !in_service || self.role.load_balancers.is_empty();
         Ok(Look {
             name: self.name.clone(),
             out: out || state.work.is_some(),
             kept_out: state.kept_out,
             is_new: state.good.is_none() && !has_container && unseen && !out,
-            serves: healthy && in_service,
+            serves,
             good: state.good.map(|good| (good.tag, (good.kind == Kind::Manual).then_some(good.at))),
             row,
             proven: done > u32::from(row == Some(Phase::Done)),
@@ -238,12 +249,17 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// Whether there is a container, whether it is the last good one and healthy, and whether it gets requests.
-    fn look_outside(&self, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<(bool, bool, bool)> {
+    /// Whether there is a container; whether it is the last good one, healthy and in service; and whether no load balancer
+    /// knows this box. A box that joins a deploy is not asked for more than it takes to see that it is no new one.
+    fn look_outside(&self, joins: bool, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<(bool, bool, bool)> {
         let good = self.journal.state().good.as_ref();
         let has_container = self.project.container(interrupted)?.is_some();
+        if joins && (has_container || good.is_some()) {
+            return Ok((has_container, false, false));
+        }
         let tag = good.map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
-        let in_service = self.resolve_balancers(&self.vars("look", &tag, Kind::Sync))?.in_service(interrupted)?;
+        let vars = self.vars("look", &tag, Kind::Sync);
+        let in_service = self.resolve_balancers(&vars, interrupted)?.in_service(interrupted)?;
         let healthy = match good {
             Some(good) if has_container => {
                 self.project.runs(&good.rendered, interrupted)?
@@ -251,7 +267,7 @@ impl<'a> Site<'a> {
             }
             _ => false,
         };
-        Ok((has_container, healthy, in_service))
+        Ok((has_container, healthy && in_service, !in_service || self.role.load_balancers.is_empty()))
     }
 
     /// A box that cannot even look at itself has failed in the deploy that rolls, if one does.

@@ -198,7 +198,7 @@ impl Site<'_> {
     /// Returns to service on the previous tag and frees the lock; a box that cannot stays out, loudly, and counts.
     fn settle(&mut self, order: &Order, back: Back, phase: Phase, why: &str) -> Result<()> {
         let returned = match back {
-            Back::Restored => self.return_to_service(),
+            Back::Restored => self.return_to_service(order),
             Back::NonePrevious => Err(anyhow!("there is no previous tag to go back to")),
             Back::Failed(error) => Err(error.context("the previous tag does not work here either")),
         };
@@ -224,13 +224,13 @@ impl Site<'_> {
     }
 
     /// Not interrupted by anything but its deadline: nothing is wanted more than a box in service.
-    fn return_to_service(&mut self) -> Result<()> {
+    fn return_to_service(&mut self, order: &Order) -> Result<()> {
         let within = self.config.command_timeout;
         self.enter(Phase::Registering, within + Duration::from_secs(30));
         let never = || false;
         let silent = |_: &str| {};
         let waiting = Waiting { locks: self.locks_total, interrupted: &never, progress: &silent };
-        self.balancers()?.register(Instant::now() + within, &waiting)
+        self.balancers(order)?.register(Instant::now() + within, &waiting)
     }
 
     /// Tells the service that the release is broken; while it does not answer, the other boxes are stopped through Redis.

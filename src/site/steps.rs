@@ -40,8 +40,6 @@ impl Site<'_> {
             interval: self.config.renew_interval(),
         };
         self.keeper = Some(Keeper::start(subject, self.another_connection()?));
-        let vars = self.vars(&order.id, &order.tag, order.kind);
-        self.balancers = Some(self.resolve_balancers(&vars)?);
         if !order.joins {
             return Ok(());
         }
@@ -84,7 +82,7 @@ impl Site<'_> {
         let interrupted = self.interruption();
         let same = self.project.runs(&rendered, &interrupted)?
             && self.project.is_healthy_now(&self.role.health, &interrupted)?;
-        Ok(same && self.balancers()?.in_service(&interrupted)?)
+        Ok(same && self.balancers(order)?.in_service(&interrupted)?)
     }
 
     /// Renders the compose file with the order's variables, and keeps the result.
@@ -127,7 +125,7 @@ impl Site<'_> {
         if !order.locked {
             return Ok(());
         }
-        let balancers = self.balancers()?;
+        let balancers = self.balancers(order)?;
         self.enter(Phase::Draining, balancers.deregister_timeout() + SLACK);
         let place = self.place.clone();
         let interrupted = self.interruption();
@@ -174,14 +172,14 @@ impl Site<'_> {
     }
 
     /// Returns to the load balancers, and waits until all of them send requests.
-    pub(crate) fn register(&mut self) -> Result<(), Setback> {
+    pub(crate) fn register(&mut self, order: &Order) -> Result<(), Setback> {
         let within = self.config.command_timeout;
         self.enter(Phase::Registering, within + SLACK);
         let place = self.place.clone();
         let interrupted = self.interruption();
         let progress = move |text: &str| info!("{place}: {text}");
         let waiting = Waiting { locks: self.locks_total, interrupted: &interrupted, progress: &progress };
-        self.balancers()?.register(Instant::now() + within, &waiting)?;
+        self.balancers(order)?.register(Instant::now() + within, &waiting)?;
         Ok(())
     }
 
@@ -267,10 +265,6 @@ impl Site<'_> {
         if let Some(keeper) = &self.keeper {
             keeper.enter(phase, within);
         }
-    }
-
-    pub(crate) fn balancers(&self) -> Result<&crate::load_balancer::LoadBalancers> {
-        self.balancers.as_ref().context("the load balancers are asked before they are known")
     }
 
     pub(crate) fn rendered(&self) -> Result<&Rendered> {

@@ -117,7 +117,7 @@ impl Site<'_> {
         let Some(held) = self.held() else { return Ok(true) };
         let hand = self.hand(order)?;
         let surveys: Vec<Survey> = self
-            .balancers()?
+            .balancers(order)?
             .survey(&self.interruption())?
             .into_iter()
             .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })

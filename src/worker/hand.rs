@@ -103,11 +103,10 @@ fn by_hand(site: &Site<'_>) -> Result<Order> {
 impl Site<'_> {
     fn return_as_it_is(&mut self) -> Result<()> {
         let order = by_hand(self)?;
-        self.balancers = Some(self.resolve_balancers(&self.vars(&order.id, &order.tag, order.kind))?);
         let interrupted = self.interruption();
         let silent = |_: &str| {};
         let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &silent };
-        self.balancers()?.register(Instant::now() + self.config.command_timeout, &waiting)?;
+        self.balancers(&order)?.register(Instant::now() + self.config.command_timeout, &waiting)?;
         let (name, finish) = (self.name.clone(), Finish { in_service: true, ..Finish::default() });
         self.ride_out(self.config.command_timeout, |site| site.locks.finish(&name, &order.id, None, &finish)).map(drop)
     }
