@@ -139,6 +139,8 @@ impl Locks {
         retry: bool,
         epoch: Option<&str>,
     ) -> Result<Joined> {
+        let mut boxes: Vec<&BoxName> = boxes.iter().collect();
+        boxes.sort_unstable();
         self.call(Script::Join, &json!({"box": name, "deploy": deploy, "boxes": boxes, "retry": retry, "epoch": epoch}))
     }
 

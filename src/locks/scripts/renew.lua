@@ -2,7 +2,7 @@
 -- Promises: extends only what is the worker's own (by token); a lock that went missing comes back if its suffix is free,
 -- and the capacity too unless the box is out; an `out` entry that went missing comes back always, because the box is out
 -- whatever Redis remembers.
--- arg: box, deploy, phase, detail, epoch; with a lock: suffix, token, ttl, out (the box is out), hand (by hand)
+-- arg: box, deploy, phase, detail, epoch; ttl, out (the box is out); with a lock: suffix, token
 
 local doc = read('current')
 local seen = epoch()
@@ -20,12 +20,12 @@ if arg.suffix then
     local used, names = used_by_others(arg.deploy, arg.box, all_locks(n), now)
     if arg.out or used < n then take_lock(arg.suffix, arg.ttl) else lost = names[1] end
   end
-  local mine = out_entry(arg.box)
-  if arg.out and not mine then mine = { deploy = arg.deploy, token = arg.token, since = now, targets = {} } end
-  if mine and mine.token == arg.token then
-    mine.renewed, mine.ttl = now, arg.ttl
-    redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
-  end
+end
+local mine = out_entry(arg.box)
+if arg.out and not mine then mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {} } end
+if mine and mine.token == (arg.token or '') then
+  mine.renewed, mine.ttl = now, arg.ttl
+  redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
 end
 
 local row = row_of(arg.deploy, arg.box)
