@@ -1,0 +1,173 @@
+//! Runs the project's own Lua on the Redis in memory, as Redis would: Lua 5.1, `redis.call`, `cjson`, `KEYS`, `ARGV`.
+
+use std::{cell::RefCell, mem, rc::Rc};
+
+use deployctl::locks::scripts::Script;
+use mlua::{Function, Lua, Table, Value, Variadic};
+use serde_json::{Map, Value as Json};
+
+use crate::memory::{Memory, Reply};
+
+/// The place in which everything happens.
+pub const BASE: &str = "m:{staging:app}:";
+
+const SCRIPTS: [Script; 12] = [
+    Script::Begin,
+    Script::Join,
+    Script::Acquire,
+    Script::Leave,
+    Script::Renew,
+    Script::Finish,
+    Script::Cancel,
+    Script::Hold,
+    Script::End,
+    Script::Unlock,
+    Script::Queue,
+    Script::Gates,
+];
+
+/// A change of the Lua: where this stands, that is written instead.
+#[derive(Debug, Clone, Copy)]
+pub struct Mistake {
+    pub instead_of: &'static str,
+    pub written: &'static str,
+}
+
+/// The compiled scripts, and the memory they work on while one of them runs.
+pub struct Engine {
+    lua: Lua,
+    memory: Rc<RefCell<Memory>>,
+    scripts: Vec<Function>,
+}
+
+impl Engine {
+    pub fn new(mistake: Option<Mistake>) -> Self {
+        let (lua, memory) = (Lua::new(), Rc::new(RefCell::new(Memory::default())));
+        give_redis(&lua, &memory).unwrap();
+        give_cjson(&lua).unwrap();
+        lua.globals().set("KEYS", vec![BASE]).unwrap();
+        let mut made = mistake.is_none();
+        let scripts = SCRIPTS.map(|script| {
+            let mut source = script.source();
+            if let Some(Mistake { instead_of, written }) = mistake {
+                made |= source.contains(instead_of);
+                source = source.replacen(instead_of, written, 1);
+            }
+            lua.load(source).set_name(format!("{script:?}")).into_function().unwrap()
+        });
+        assert!(made, "no script says {:?} any more", mistake.unwrap().instead_of);
+        Self { lua, memory, scripts: scripts.into() }
+    }
+
+    /// Runs `script` with `args` on `memory`.
+    pub fn run(&self, memory: &mut Memory, script: Script, args: &Json) -> Json {
+        self.memory.replace(mem::take(memory));
+        self.lua.globals().set("ARGV", vec![args.to_string()]).unwrap();
+        let at = SCRIPTS.iter().position(|known| *known == script).unwrap();
+        let answer = self.scripts[at].call::<String>(());
+        *memory = self.memory.take();
+        let answer = answer.unwrap_or_else(|error| panic!("{script:?} {args}: {error}"));
+        serde_json::from_str(&answer).unwrap()
+    }
+}
+
+fn give_redis(lua: &Lua, memory: &Rc<RefCell<Memory>>) -> mlua::Result<()> {
+    let memory = Rc::clone(memory);
+    let call = lua.create_function(move |lua, words: Variadic<Value>| {
+        let words: Vec<String> = words.iter().map(word).collect();
+        let reply = memory.borrow_mut().call(&words);
+        to_lua(lua, reply)
+    })?;
+    let redis = lua.create_table()?;
+    redis.set("call", call)?;
+    // It is only asked whether two are the same.
+    redis.set("sha1hex", lua.create_function(|_, text: String| Ok(text))?)?;
+    lua.globals().set("redis", redis)
+}
+
+/// An argument as Redis sees it.
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.to_string_lossy(),
+        Value::Integer(number) => number.to_string(),
+        Value::Number(number) => number.to_string(),
+        other => panic!("redis.call takes strings and numbers, not {other:?}"),
+    }
+}
+
+fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<Value> {
+    Ok(match reply {
+        Reply::Nothing => Value::Boolean(false),
+        Reply::Fine => Value::Table(lua.create_table_from([("ok", "OK")])?),
+        Reply::Number(number) => Value::Integer(number),
+        Reply::Text(text) => Value::String(lua.create_string(text)?),
+        Reply::List(replies) => {
+            let table = lua.create_table()?;
+            for reply in replies {
+                table.raw_push(to_lua(lua, reply)?)?;
+            }
+            Value::Table(table)
+        }
+    })
+}
+
+fn give_cjson(lua: &Lua) -> mlua::Result<()> {
+    let cjson = lua.create_table()?;
+    let decode = lua.create_function(|lua, text: String| {
+        let json: Json = serde_json::from_str(&text).map_err(mlua::Error::external)?;
+        from_json(lua, &json)
+    })?;
+    cjson.set("decode", decode)?;
+    cjson.set("encode", lua.create_function(|_, value: Value| Ok(to_json(&value).to_string()))?)?;
+    cjson.set("null", Value::NULL)?;
+    lua.globals().set("cjson", cjson)
+}
+
+fn from_json(lua: &Lua, json: &Json) -> mlua::Result<Value> {
+    Ok(match json {
+        Json::Null => Value::NULL,
+        Json::Bool(truth) => Value::Boolean(*truth),
+        Json::Number(number) => Value::Number(number.as_f64().unwrap()),
+        Json::String(text) => Value::String(lua.create_string(text)?),
+        Json::Array(items) => {
+            let table = lua.create_table()?;
+            for item in items {
+                table.raw_push(from_json(lua, item)?)?;
+            }
+            Value::Table(table)
+        }
+        Json::Object(fields) => {
+            let table = lua.create_table()?;
+            for (name, value) in fields {
+                table.raw_set(name.as_str(), from_json(lua, value)?)?;
+            }
+            Value::Table(table)
+        }
+    })
+}
+
+/// As cjson writes it: a table without entries is an object, whole numbers have no point.
+fn to_json(value: &Value) -> Json {
+    match value {
+        Value::Boolean(truth) => Json::Bool(*truth),
+        Value::Integer(number) => Json::from(*number),
+        #[allow(clippy::cast_possible_truncation, reason = "a whole number")]
+        Value::Number(number) if number.fract() == 0.0 => Json::from(*number as i64),
+        Value::Number(number) => Json::from(*number),
+        Value::String(text) => Json::String(text.to_string_lossy()),
+        Value::Table(table) => table_to_json(table),
+        _ => Json::Null,
+    }
+}
+
+fn table_to_json(table: &Table) -> Json {
+    if table.raw_len() > 0 {
+        return Json::Array(table.sequence_values().map(|item| to_json(&item.unwrap())).collect());
+    }
+    let mut fields = Map::new();
+    for pair in table.pairs::<String, Value>() {
+        let (name, value) = pair.unwrap();
+        fields.insert(name, to_json(&value));
+    }
+    Json::Object(fields)
+}

@@ -1,0 +1,236 @@
+//! A Redis in memory: the commands that the scripts use, on a clock that the model moves.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// When the model begins, in milliseconds: any time will do that is no small number.
+pub const BEGIN: i64 = 1_000_000_000_000;
+
+#[derive(Debug, Clone, PartialEq)]
+enum Data {
+    Text(String),
+    Hash(BTreeMap<String, String>),
+    Set(BTreeSet<String>),
+    List(VecDeque<String>),
+    Sorted(BTreeMap<String, f64>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    data: Data,
+    expires: Option<i64>,
+}
+
+/// All keys, and the clock.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    keys: BTreeMap<String, Entry>,
+    pub now: i64,
+    /// Changes when the server restarts.
+    pub run: u32,
+}
+
+/// What a command answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    Nothing,
+    Fine,
+    Number(i64),
+    Text(String),
+    List(Vec<Reply>),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { keys: BTreeMap::new(), now: BEGIN, run: 1 }
+    }
+}
+
+/// The data of `key` as the given kind, made when it is missing.
+macro_rules! data {
+    ($memory:expr, $key:expr, $kind:ident) => {{
+        let entry = $memory
+            .keys
+            .entry($key.clone())
+            .or_insert_with(|| Entry { data: Data::$kind(Default::default()), expires: None });
+        match &mut entry.data {
+            Data::$kind(data) => data,
+            other => panic!("{} holds {other:?}", $key),
+        }
+    }};
+}
+
+fn text(found: Option<&String>) -> Reply {
+    found.map_or(Reply::Nothing, |text| Reply::Text(text.clone()))
+}
+
+fn texts<'a>(found: impl IntoIterator<Item = &'a String>) -> Reply {
+    Reply::List(found.into_iter().map(|text| Reply::Text(text.clone())).collect())
+}
+
+fn count(number: usize) -> Reply {
+    Reply::Number(i64::try_from(number).unwrap())
+}
+
+impl Memory {
+    /// Time passes.
+    pub fn advance(&mut self, milliseconds: i64) {
+        self.now += milliseconds;
+        let now = self.now;
+        self.keys.retain(|_, entry| entry.expires.is_none_or(|at| at > now));
+    }
+
+    /// `FLUSHALL`.
+    pub fn flush(&mut self) {
+        self.keys.clear();
+    }
+
+    pub fn get(&self, key: &str) -> Option<&String> {
+        match &self.keys.get(key)?.data {
+            Data::Text(text) => Some(text),
+            other => panic!("{key} holds {other:?}"),
+        }
+    }
+
+    pub fn hash(&self, key: &str) -> impl Iterator<Item = (&String, &String)> {
+        let found = match self.keys.get(key).map(|entry| &entry.data) {
+            Some(Data::Hash(hash)) => Some(hash),
+            None => None,
+            Some(other) => panic!("{key} holds {other:?}"),
+        };
+        found.into_iter().flatten()
+    }
+
+    pub fn field(&self, key: &str, field: &str) -> Option<&String> {
+        self.hash(key).find(|(name, _)| *name == field).map(|(_, text)| text)
+    }
+
+    pub fn members(&self, key: &str) -> Vec<String> {
+        match self.keys.get(key).map(|entry| &entry.data) {
+            Some(Data::Set(set)) => set.iter().cloned().collect(),
+            None => vec![],
+            Some(other) => panic!("{key} holds {other:?}"),
+        }
+    }
+
+    /// Whether `key` expires; nothing when it is not there.
+    pub fn expires(&self, key: &str) -> Option<bool> {
+        self.keys.get(key).map(|entry| entry.expires.is_some())
+    }
+
+    /// The names of all keys.
+    pub fn names(&self) -> Vec<String> {
+        self.keys.keys().cloned().collect()
+    }
+
+    /// Runs one command.
+    pub fn call(&mut self, words: &[String]) -> Reply {
+        let answer = self.answer(words);
+        // Redis keeps no empty collections.
+        if let Some(key) = words.get(1) {
+            let empty = self.keys.get(key).is_some_and(|entry| match &entry.data {
+                Data::Text(_) => false,
+                Data::Hash(hash) => hash.is_empty(),
+                Data::Set(set) => set.is_empty(),
+                Data::List(list) => list.is_empty(),
+                Data::Sorted(sorted) => sorted.is_empty(),
+            });
+            if empty {
+                self.keys.remove(key);
+            }
+        }
+        answer
+    }
+
+    fn answer(&mut self, words: &[String]) -> Reply {
+        let empty = String::new();
+        let key = words.get(1).unwrap_or(&empty);
+        let rest = words.get(2..).unwrap_or_default();
+        match words[0].as_str() {
+            "TIME" => Reply::List(vec![
+                Reply::Text((self.now / 1000).to_string()),
+                Reply::Text((self.now % 1000 * 1000).to_string()),
+            ]),
+            "INFO" => Reply::Text(format!("# Server\r\nrun_id:{:040x}\r\n", self.run)),
+            "GET" => text(self.get(key)),
+            "MGET" => Reply::List(words[1..].iter().map(|key| text(self.get(key))).collect()),
+            "SET" => self.set(key, rest),
+            "DEL" => count(words[1..].iter().filter(|key| self.keys.remove(*key).is_some()).count()),
+            "PEXPIRE" => {
+                let at = self.now + rest[0].parse::<i64>().unwrap();
+                let found = self.keys.get_mut(key).map(|entry| entry.expires = Some(at));
+                count(usize::from(found.is_some()))
+            }
+            "PERSIST" => {
+                let had = self.keys.get_mut(key).is_some_and(|entry| entry.expires.take().is_some());
+                count(usize::from(had))
+            }
+            "HGET" => text(self.field(key, &rest[0])),
+            "HMGET" => Reply::List(rest.iter().map(|field| text(self.field(key, field))).collect()),
+            "HGETALL" => texts(self.hash(key).flat_map(|(field, text)| [field, text])),
+            "HKEYS" => texts(self.hash(key).map(|(field, _)| field)),
+            "HVALS" => texts(self.hash(key).map(|(_, text)| text)),
+            "HLEN" => count(self.hash(key).count()),
+            "HSET" => {
+                let hash = data!(self, key, Hash);
+                let new = rest.chunks(2).filter(|pair| hash.insert(pair[0].clone(), pair[1].clone()).is_none());
+                count(new.count())
+            }
+            "HDEL" => {
+                let hash = data!(self, key, Hash);
+                count(rest.iter().filter(|field| hash.remove(*field).is_some()).count())
+            }
+            "HINCRBY" => {
+                let field = data!(self, key, Hash).entry(rest[0].clone()).or_insert_with(|| "0".to_owned());
+                let sum = field.parse::<i64>().unwrap() + rest[1].parse::<i64>().unwrap();
+                *field = sum.to_string();
+                Reply::Number(sum)
+            }
+            "SADD" => {
+                let set = data!(self, key, Set);
+                count(rest.iter().filter(|member| set.insert((*member).clone())).count())
+            }
+            "SREM" => {
+                let set = data!(self, key, Set);
+                count(rest.iter().filter(|member| set.remove(*member)).count())
+            }
+            "SMEMBERS" => texts(&self.members(key)),
+            "LLEN" => count(data!(self, key, List).len()),
+            "RPUSH" => {
+                let list = data!(self, key, List);
+                list.extend(rest.iter().cloned());
+                count(list.len())
+            }
+            "LPOP" => {
+                let list = data!(self, key, List);
+                if list.is_empty() {
+                    return Reply::Nothing;
+                }
+                let taken = list.len().min(rest[0].parse().unwrap());
+                texts(&list.drain(..taken).collect::<Vec<_>>())
+            }
+            "ZADD" => {
+                let new = data!(self, key, Sorted).insert(rest[1].clone(), rest[0].parse().unwrap()).is_none();
+                count(usize::from(new))
+            }
+            "ZREMRANGEBYSCORE" => {
+                let (low, high): (f64, f64) = (rest[0].parse().unwrap(), rest[1].parse().unwrap());
+                let sorted = data!(self, key, Sorted);
+                let before = sorted.len();
+                sorted.retain(|_, score| !(low..=high).contains(score));
+                count(before - sorted.len())
+            }
+            other => panic!("the scripts use {other}, which this Redis does not know yet"),
+        }
+    }
+
+    fn set(&mut self, key: &str, rest: &[String]) -> Reply {
+        let expires = match rest.get(1).map(String::as_str) {
+            None => None,
+            Some("PX") => Some(self.now + rest[2].parse::<i64>().unwrap()),
+            Some("KEEPTTL") => self.keys.get(key).and_then(|entry| entry.expires),
+            Some(other) => panic!("SET … {other}, which this Redis does not know yet"),
+        };
+        self.keys.insert(key.to_owned(), Entry { data: Data::Text(rest[0].clone()), expires });
+        Reply::Fine
+    }
+}

@@ -1,0 +1,90 @@
+//! A model that cannot fail proves nothing: changes of the Lua that someone might make, each of which breaks a promise.
+
+use crate::{
+    engine::{Engine, Mistake},
+    explore::{Found, explore},
+    scenarios::{NOTHING, ONE, TWO},
+    state::{Bounds, Budget},
+};
+
+/// The model must find what breaks when `written` stands in the Lua `instead_of` what does, by way of `trouble`.
+#[track_caller]
+fn is_found(instead_of: &'static str, written: &'static str, bounds: Bounds, trouble: Budget) {
+    let engine = Engine::new(Some(Mistake { instead_of, written }));
+    match explore(&engine, Bounds { budget: trouble, states: 12_000, ..bounds }) {
+        Found::Broken { promise, trace } => println!("{promise}, after {trace:?}"),
+        Found::Kept { states, .. } => panic!("{written:?} instead of {instead_of:?}: not noticed in {states} states"),
+    }
+}
+
+#[test]
+fn one_lock_too_many() {
+    is_found("if mine or used < n then", "if mine or used <= n then", ONE, Budget { failures: 1, ..NOTHING });
+}
+
+#[test]
+fn failed_boxes_use_up_no_lock() {
+    let line = "for _, box in ipairs(redis.call('SMEMBERS', of(deploy, 'failed'))) do boxes[box] = true end";
+    is_found(line, "", ONE, Budget { failures: 1, ..NOTHING });
+}
+
+#[test]
+fn only_locks_count_and_not_who_is_out() {
+    let line = "if out_counts(box, entry, deploy, at) then boxes[box] = true end";
+    is_found(line, "", ONE, Budget { stalls: 1, ..NOTHING });
+}
+
+#[test]
+fn a_former_holder_frees_its_successors_lock() {
+    is_found("if own then delete_lock", "if lock then delete_lock", ONE, Budget { stalls: 1, ..NOTHING });
+}
+
+#[test]
+fn whoever_ends_is_taken_for_in_service() {
+    is_found("if mine and arg.in_service and", "if mine and", ONE, Budget { strandings: 1, ..NOTHING });
+}
+
+#[test]
+fn grants_after_a_cancel() {
+    let line = "if cancel then return reply({ stop";
+    is_found(line, "if nil then return reply({ stop", ONE, Budget { cancels: 1, ..NOTHING });
+}
+
+#[test]
+fn leaving_after_a_cancel() {
+    let line = "if cancel then return reply({ refused";
+    is_found(line, "if nil then return reply({ refused", ONE, Budget { cancels: 1, ..NOTHING });
+}
+
+#[test]
+fn remaining_only_falls() {
+    is_found("remaining + (is and 1 or -1)", "remaining - 1", ONE, NOTHING);
+}
+
+#[test]
+fn a_missing_lock_comes_back_over_the_capacity() {
+    let line = "if arg.out or used < n then take_lock";
+    is_found(line, "if true then take_lock", ONE, Budget { stalls: 1, strandings: 1, ..NOTHING });
+}
+
+#[test]
+fn dead_is_whoever_does_not_answer_in_serf() {
+    let line = "dead[box] and now - last > 3 * arg.interval and";
+    is_found(line, "dead[box] and", ONE, Budget { suspects: 1, ..NOTHING });
+}
+
+#[test]
+fn a_hold_holds_nobody() {
+    is_found("if blaming then wait", "if nil then wait", TWO, Budget { blames: 1, ..NOTHING });
+}
+
+#[test]
+fn grants_at_once_after_a_restart() {
+    is_found("if now < settled.since + arg.settle", "if nil", ONE, Budget { restarts: 1, ..NOTHING });
+}
+
+#[test]
+fn nobody_is_ever_lost() {
+    let line = "elseif WORKING[row.phase] and quiet >";
+    is_found(line, "elseif nil and quiet >", ONE, Budget { kills: 1, ..NOTHING });
+}

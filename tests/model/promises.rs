@@ -1,0 +1,186 @@
+//! What must be so, at every state and at every step.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value as Json;
+
+use crate::{
+    engine::BASE,
+    fleet::{Fleet, SILENT_FOR, Step},
+    state::{Action, Life, Machine, NAMES, State},
+};
+
+const UNFINISHED: [&str; 7] = ["expected", "waiting", "pulling", "draining", "starting", "verifying", "registering"];
+
+fn rows(state: &State, deploy: usize) -> Vec<(String, Json)> {
+    let key = format!("{BASE}deploy:d{deploy}:boxes");
+    state.memory.hash(&key).map(|(name, text)| (name.clone(), serde_json::from_str(text).unwrap())).collect()
+}
+
+fn require(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+impl Fleet<'_> {
+    /// Takes `action` in `state`, and looks whether all promises still hold.
+    pub fn checked_step(&self, state: &State, action: Action) -> Step {
+        let taken = self.step(state, action)?;
+        Some(taken.and_then(|mut next| {
+            note_ends(&mut next)?;
+            frees_no_other(state, &next, action)?;
+            self.check(&next)?;
+            Ok(next)
+        }))
+    }
+
+    /// What must be so in every state.
+    fn check(&self, state: &State) -> Result<(), String> {
+        self.capacity(state)?;
+        one_lock_each(state)?;
+        (1..=state.begun).try_for_each(|deploy| table_agrees(state, deploy))?;
+        out_is_the_truth(state)
+    }
+
+    /// Boxes that workers took out never exceed n.
+    fn capacity(&self, state: &State) -> Result<(), String> {
+        let out: BTreeSet<&str> =
+            (0..NAMES.len()).filter(|at| counts(&state.machines[*at])).map(|at| NAMES[at]).collect();
+        require(out.len() <= self.bounds.locks, || format!("{out:?} are out"))?;
+        // And those that have a lock may go at any time.
+        let excused: Vec<&str> =
+            (0..NAMES.len()).filter(|at| state.machines[*at].excused).map(|at| NAMES[at]).collect();
+        let mut used: BTreeSet<String> = out.into_iter().map(str::to_owned).collect();
+        used.extend(holders(state).into_iter().filter(|name| !excused.contains(&name.as_str())));
+        require(used.len() <= self.bounds.locks, || format!("{used:?} are out or have a lock"))
+    }
+
+    /// What must be so when a lock is granted to the box `at` that serves.
+    pub fn check_grant(&self, before: &State, at: usize) -> Result<(), String> {
+        let deploy = before.rolling().ok_or("a grant after the end")?;
+        require(before.cancel(deploy).is_null(), || "a grant after the cancel".to_owned())?;
+        require(before.restarted.is_none(), || "a grant before everybody has said where it stands".to_owned())?;
+        let key = format!("{BASE}deploy:d{deploy}:hold");
+        let held = before
+            .memory
+            .hash(&key)
+            .any(|(name, until)| name != NAMES[at] && until.parse::<i64>().unwrap() > before.memory.now);
+        require(!held, || "a grant during a hold".to_owned())?;
+        let mut used = BTreeSet::from([NAMES[at]]);
+        for (machine, name) in before.machines.iter().zip(NAMES) {
+            if counts(machine) || before.phase(deploy, name) == "failed" {
+                used.insert(name);
+            }
+        }
+        require(used.len() <= self.bounds.locks, || format!("a lock beside those that {used:?} use up"))
+    }
+}
+
+/// What must be so of the service's look.
+pub fn check_look(before: &State, after: &mut State, deploy: usize, answer: &Json) -> Result<(), String> {
+    let now = before.memory.now;
+    for (at, name) in NAMES.iter().enumerate() {
+        let machine = &mut after.machines[at];
+        let spoken = machine.worker.is_some() && now - machine.spoke <= SILENT_FOR;
+        let buried = before.out_entry(name).is_some() && after.memory.field(&format!("{BASE}out"), name).is_none();
+        require(!(buried && spoken), || format!("{name} was given up although it speaks"))?;
+        machine.excused |= machine.out && buried;
+    }
+    if answer["ended"] != true {
+        return Ok(());
+    }
+    let state = answer["state"].as_str().unwrap().to_owned();
+    if state == "deployed" {
+        for (machine, name) in after.machines.iter().zip(NAMES) {
+            let done = after.phase(deploy, name) == "done" && (!machine.out || machine.worker.is_some());
+            require(done || machine.life != Life::Alive, || format!("deployed, but {name} is not done"))?;
+        }
+    }
+    let cancel = before.cancel(deploy);
+    require(cancel["broken"] != true || state == "broken", || format!("broken, but it ended {state}"))?;
+    require(cancel.is_null() || state != "deployed", || "cancelled, but it ended deployed".to_owned())?;
+    Ok(())
+}
+
+/// An end is written once. Notes the ends that are new.
+fn note_ends(state: &mut State) -> Result<(), String> {
+    for deploy in 1..=state.begun {
+        let record = state.read(&format!("deploy:d{deploy}:record"));
+        let ended = record["state"].as_str().filter(|word| *word != "rolling");
+        let now = ended.map(|word| format!("{word} {}", record["ended"]));
+        let noted = &mut state.ended[deploy - 1];
+        if noted.is_some() && !record.is_null() {
+            require(*noted == now, || format!("d{deploy} had ended {noted:?}, and is now {now:?}"))?;
+        }
+        *noted = noted.take().or(now);
+    }
+    Ok(())
+}
+
+/// Whether the box uses up capacity, in truth.
+fn counts(machine: &Machine) -> bool {
+    machine.out && !machine.excused && machine.life != Life::Dead
+}
+
+/// Who holds a lock, as often as there are.
+fn holders(state: &State) -> Vec<String> {
+    let keys = state.memory.names().into_iter().filter(|key| key.starts_with(&format!("{BASE}lock:")));
+    keys.map(|key| {
+        let lock: Json = serde_json::from_str(state.memory.get(&key).unwrap()).unwrap();
+        lock["box"].as_str().unwrap().to_owned()
+    })
+    .collect()
+}
+
+/// No box ends what another owns.
+fn frees_no_other(before: &State, after: &State, action: Action) -> Result<(), String> {
+    let Some(at) = action.by() else { return Ok(()) };
+    let left = holders(after);
+    let freed = holders(before).into_iter().find(|name| name != NAMES[at] && !left.contains(name));
+    freed.map_or(Ok(()), |name| Err(format!("{} freed the lock of {name}", NAMES[at])))
+}
+
+fn one_lock_each(state: &State) -> Result<(), String> {
+    let mut seen = BTreeSet::new();
+    for holder in holders(state) {
+        require(seen.insert(holder.clone()), || format!("{holder} holds two locks"))?;
+    }
+    for key in state.memory.names().iter().filter(|key| key.starts_with(&format!("{BASE}lock:"))) {
+        require(state.memory.expires(key) == Some(true), || format!("{key} does not expire"))?;
+    }
+    Ok(())
+}
+
+/// `remaining`, the tally and the failed are what the table says; nothing of an ended deploy stays for ever.
+fn table_agrees(state: &State, deploy: usize) -> Result<(), String> {
+    let rows = rows(state, deploy);
+    let base = format!("{BASE}deploy:d{deploy}:");
+    if let Some(remaining) = state.memory.get(&format!("{base}remaining")) {
+        let unfinished = rows.iter().filter(|(_, row)| UNFINISHED.contains(&row["phase"].as_str().unwrap())).count();
+        require(*remaining == unfinished.to_string(), || {
+            format!("remaining is {remaining}, {unfinished} are unfinished")
+        })?;
+    }
+    for (phase, count) in
+        state.memory.hash(&format!("{base}tally")).filter(|(phase, _)| *phase != "progress" && *phase != "members")
+    {
+        let counted = rows.iter().filter(|(_, row)| row["phase"] == phase.as_str()).count();
+        require(*count == counted.to_string(), || format!("the tally says {count} {phase}, the table {counted}"))?;
+    }
+    let failed: Vec<&String> = rows.iter().filter(|(_, row)| row["phase"] == "failed").map(|(name, _)| name).collect();
+    let noted = state.memory.members(&format!("{base}failed"));
+    require(noted.iter().eq(failed.iter().copied()), || format!("{noted:?} are noted as failed, {failed:?} are"))?;
+    let rolls = state.rolling() == Some(deploy);
+    for key in state.memory.names().iter().filter(|key| key.starts_with(&base)) {
+        require(state.memory.expires(key) == Some(!rolls), || format!("{key}: wrong expiry, rolls: {rolls}"))?;
+    }
+    Ok(())
+}
+
+/// Who is out stands in `out`, until it is given up by the rules.
+fn out_is_the_truth(state: &State) -> Result<(), String> {
+    for (machine, name) in state.machines.iter().zip(NAMES) {
+        let known = !machine.out || machine.excused || machine.life == Life::Dead || state.out_entry(name).is_some();
+        require(known || state.restarted.is_some(), || format!("{name} is out, and Redis does not know"))?;
+    }
+    Ok(())
+}

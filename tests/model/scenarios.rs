@@ -1,0 +1,158 @@
+//! What is explored. Everything at once is too much, so that each scenario looks at a few kinds of trouble together, in
+//! every order; and walks at random look at all of it.
+
+use std::time::Instant;
+
+use crate::{
+    engine::Engine,
+    explore::{Found, explore, wander},
+    state::{Bounds, Budget},
+};
+
+pub const NOTHING: Budget = Budget {
+    kills: 0,
+    stalls: 0,
+    deaths: 0,
+    suspects: 0,
+    failures: 0,
+    strandings: 0,
+    blames: 0,
+    cancels: 0,
+    deploys: 0,
+    repairs: 0,
+    restarts: 0,
+    flushes: 0,
+};
+/// Everything that the protocol promises to survive, together.
+const TROUBLE: Budget = Budget {
+    kills: 2,
+    stalls: 2,
+    deaths: 1,
+    suspects: 1,
+    failures: 1,
+    strandings: 1,
+    blames: 2,
+    cancels: 1,
+    deploys: 1,
+    repairs: 2,
+    restarts: 1,
+    flushes: 0,
+};
+/// A Redis that loses everything learns it again from workers that live.
+const FORGETFUL: Budget = Budget { flushes: 1, deploys: 1, blames: 1, restarts: 1, failures: 1, ..NOTHING };
+
+pub const ONE: Bounds = Bounds { max_parallel: "1/3", locks: 1, budget: NOTHING, timeouts: false, states: usize::MAX };
+pub const TWO: Bounds = Bounds { max_parallel: "2", locks: 2, ..ONE };
+
+/// `DEPLOYCTL_MODEL=full`, which `make model` sets: as far as memory reaches, instead of a minute.
+fn is_full() -> bool {
+    std::env::var("DEPLOYCTL_MODEL").is_ok_and(|depth| depth == "full")
+}
+
+/// Every state of `bounds` with `budget`, or the nearest of them where there are too many.
+#[track_caller]
+fn keeps(bounds: Bounds, budget: Budget) {
+    let states = if is_full() { 200_000 } else { 1500 };
+    let start = Instant::now();
+    match explore(&Engine::new(None), Bounds { budget, states, ..bounds }) {
+        Found::Kept { states, whole } => println!("{states} states, all of them: {whole}, in {:?}", start.elapsed()),
+        Found::Broken { promise, trace } => panic!("{promise}, after {trace:?}"),
+    }
+}
+
+/// Walks at random through everything that `budget` allows.
+fn walk(engine: &Engine, budget: Budget, walks: u64) -> Result<(), String> {
+    for seed in 0..walks {
+        for bounds in [ONE, TWO] {
+            let found = wander(engine, Bounds { budget, timeouts: seed % 4 == 0, ..bounds }, seed, 60);
+            if let Found::Broken { promise, trace } = found {
+                return Err(format!("{promise}, after {trace:?} with {} at a time", bounds.locks));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn walks() -> u64 {
+    if is_full() { 5000 } else { 100 }
+}
+
+#[test]
+fn a_deploy_to_which_nothing_happens() {
+    keeps(ONE, NOTHING);
+}
+
+#[test]
+fn two_boxes_at_a_time() {
+    keeps(TWO, NOTHING);
+}
+
+#[test]
+fn a_worker_is_killed() {
+    keeps(ONE, Budget { kills: 1, repairs: 1, ..NOTHING });
+}
+
+#[test]
+fn workers_stall_for_longer_than_their_locks_live() {
+    keeps(TWO, Budget { stalls: 2, ..NOTHING });
+}
+
+#[test]
+fn a_box_dies_and_an_agent_only_seems_to() {
+    keeps(ONE, Budget { deaths: 1, suspects: 1, ..NOTHING });
+}
+
+#[test]
+fn boxes_fail_and_a_person_repairs_one() {
+    keeps(ONE, Budget { failures: 1, strandings: 1, repairs: 1, ..NOTHING });
+}
+
+#[test]
+fn a_box_fails_while_another_stalls() {
+    keeps(TWO, Budget { failures: 1, strandings: 1, stalls: 1, ..NOTHING });
+}
+
+#[test]
+fn the_release_is_broken() {
+    keeps(TWO, Budget { blames: 2, ..NOTHING });
+}
+
+#[test]
+fn a_person_cancels() {
+    keeps(ONE, Budget { cancels: 1, kills: 1, ..NOTHING });
+}
+
+#[test]
+fn a_deploy_is_superseded() {
+    keeps(ONE, Budget { deploys: 1, ..NOTHING });
+}
+
+#[test]
+fn a_worker_is_killed_and_the_deploy_superseded() {
+    keeps(ONE, Budget { deploys: 1, kills: 1, ..NOTHING });
+}
+
+#[test]
+fn redis_restarts() {
+    keeps(ONE, Budget { restarts: 1, kills: 1, ..NOTHING });
+}
+
+#[test]
+fn redis_loses_everything() {
+    keeps(ONE, Budget { flushes: 1, deploys: 1, ..NOTHING });
+}
+
+#[test]
+fn deadlines_pass() {
+    keeps(Bounds { timeouts: true, ..ONE }, Budget { kills: 1, ..NOTHING });
+}
+
+#[test]
+fn walks_through_all_troubles_at_once() {
+    walk(&Engine::new(None), TROUBLE, walks()).unwrap();
+}
+
+#[test]
+fn walks_with_a_redis_that_forgets() {
+    walk(&Engine::new(None), FORGETFUL, walks()).unwrap();
+}
