@@ -95,3 +95,17 @@ fn work_by_hand_settles_too() {
         assert!(matches!(acquired, Acquired::Wait { .. }), "{acquired:?}");
     });
 }
+
+#[test]
+fn a_box_that_is_out_says_so_even_while_it_waits_for_its_lock() {
+    on_redis(|world| {
+        world.begin("d1", &THREE, "1/3");
+        world.worker("a", "d1").go_out();
+        world.supersede("d2", &THREE);
+        let mut again = world.worker("a", "d2");
+        world.redis.flush();
+        again.renew(None, true);
+        assert_eq!(world.out(), ["a"]);
+        assert!(matches!(again.acquire_with(LONG, None), Acquired::Granted { out: true, .. }));
+    });
+}
