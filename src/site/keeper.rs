@@ -24,6 +24,7 @@ const LISTEN: Duration = Duration::from_millis(500);
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 struct Shared {
     phase: Option<Phase>,
+    detail: Option<String>,
     until: Option<Instant>,
     held: Option<Held>,
     out: bool,
@@ -83,6 +84,7 @@ impl Keeper {
     pub fn enter(&self, phase: Phase, within: Duration) {
         self.tell(|shared| {
             shared.phase = Some(phase);
+            shared.detail = None;
             shared.until = Instant::now().checked_add(within);
             shared.news = true;
         });
@@ -134,6 +136,17 @@ impl Keeper {
 }
 
 impl Ear {
+    /// What the box is at within its phase, for people who watch: said with the next renewal, or at once if it is news.
+    pub fn say(&self, detail: &str) {
+        let mut shared = lock(&self.0.0);
+        if shared.detail.as_deref() != Some(detail) {
+            shared.detail = Some(detail.to_owned());
+            shared.news = true;
+            drop(shared);
+            self.0.1.notify_all();
+        }
+    }
+
     /// The cancel, if there is one.
     #[must_use]
     pub fn cancel(&self) -> Option<Cancel> {
@@ -179,12 +192,12 @@ impl Drop for Keeper {
 fn keep(subject: &Subject, locks: &mut Locks, shared: &(Mutex<Shared>, Condvar)) {
     let mut said: Option<String> = None;
     loop {
-        let Some((phase, held, out, epoch)) = next(subject, shared) else { return };
+        let Some(Say { phase, detail, held, out, epoch }) = next(subject, shared) else { return };
         let pulse = locks.renew(&Renewal {
             name: &subject.name,
             deploy: &subject.deploy,
             phase,
-            detail: None,
+            detail: detail.as_deref(),
             suffix: held.as_ref().map(|held| held.suffix),
             token: held.as_ref().map(|held| held.token.as_str()),
             ttl: u64::try_from(subject.ttl.as_millis()).unwrap_or(u64::MAX),
@@ -216,10 +229,17 @@ fn keep(subject: &Subject, locks: &mut Locks, shared: &(Mutex<Shared>, Condvar))
     }
 }
 
-type Next = (Option<Phase>, Option<Held>, bool, Option<String>);
+/// What the next renewal says.
+struct Say {
+    phase: Option<Phase>,
+    detail: Option<String>,
+    held: Option<Held>,
+    out: bool,
+    epoch: Option<String>,
+}
 
 /// Waits until there is something to say: news, or the interval is over. Nothing when it is to stop.
-fn next(subject: &Subject, (shared, changed): &(Mutex<Shared>, Condvar)) -> Option<Next> {
+fn next(subject: &Subject, (shared, changed): &(Mutex<Shared>, Condvar)) -> Option<Say> {
     let begun = Instant::now();
     let mut shared = lock(shared);
     loop {
@@ -232,7 +252,13 @@ fn next(subject: &Subject, (shared, changed): &(Mutex<Shared>, Condvar)) -> Opti
         if live && (shared.news || left.is_zero()) {
             shared.news = false;
             shared.busy = true;
-            return Some((shared.phase, shared.held.clone(), shared.out, shared.epoch.clone()));
+            return Some(Say {
+                phase: shared.phase,
+                detail: shared.detail.clone(),
+                held: shared.held.clone(),
+                out: shared.out,
+                epoch: shared.epoch.clone(),
+            });
         }
         let pause = if live { left } else { Duration::from_secs(1) };
         shared = changed.wait_timeout(shared, pause).unwrap_or_else(PoisonError::into_inner).0;

@@ -12,7 +12,12 @@ pub mod shutdown;
 mod steps;
 mod turn;
 
-use std::{env, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    env,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Error, Result, bail};
 use log::warn;
@@ -62,6 +67,8 @@ pub struct Site<'a> {
     pub(crate) balancers: Option<Rc<LoadBalancers>>,
     pub(crate) engine: Option<EngineWatch>,
     pub(crate) locks_total: u32,
+    /// The step that runs, and since when.
+    pub(crate) step: Cell<Option<(Phase, Instant)>>,
 }
 
 /// This box, by its configuration and its Serf agent.
@@ -137,6 +144,7 @@ impl<'a> Site<'a> {
             balancers: None,
             engine: None,
             locks_total: 1,
+            step: Cell::new(None),
         })
     }
 

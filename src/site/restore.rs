@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::{Phase, State},
     compose::Rendered,
+    config::duration,
     load_balancer::Waiting,
     releases,
     retry::retrying,
@@ -155,12 +156,17 @@ impl Site<'_> {
         Ok(if proven { Outcome::Broken(reason) } else { Outcome::Failed(anyhow!(reason)) })
     }
 
-    /// What can be told of the container, before it is replaced.
+    /// What can be told of the step and of the container, before that is replaced.
     fn evidence(&self) -> String {
-        match self.rendered().and_then(|rendered| self.project.evidence(rendered, &|| false)) {
+        let step = match self.step.get() {
+            Some((phase, since)) => format!("{phase} for {}", duration::display(since.elapsed())),
+            None => "before the first step".to_owned(),
+        };
+        let container = match self.rendered().and_then(|rendered| self.project.evidence(rendered, &|| false)) {
             Ok(evidence) => evidence.to_string(),
             Err(error) => format!("no evidence: {error:#}"),
-        }
+        };
+        format!("{step}\n{container}")
     }
 
     /// Whether the Docker engine was there all the time: one that restarted stops containers through no fault of theirs.
@@ -179,7 +185,7 @@ impl Site<'_> {
         let health = &self.role.health;
         let within = self.config.command_timeout + health.timeout + health.stable_for;
         self.enter(Phase::Starting, within + Duration::from_secs(30));
-        info!("{}: going back to {}", self.place, good.tag);
+        (self.progress())(&format!("going back to {}", good.tag));
         // The engine may be restarting: that is worth waiting for, a container that does not work is not.
         let patience = self.config.command_timeout.min(Duration::from_secs(120));
         let may_pass = |setback: &Setback| matches!(setback, Setback::Box(_));
@@ -228,8 +234,8 @@ impl Site<'_> {
         let within = self.config.command_timeout;
         self.enter(Phase::Registering, within + Duration::from_secs(30));
         let never = || false;
-        let silent = |_: &str| {};
-        let waiting = Waiting { locks: self.locks_total, interrupted: &never, progress: &silent };
+        let progress = self.progress();
+        let waiting = Waiting { locks: self.locks_total, interrupted: &never, progress: &progress };
         self.balancers(order)?.register(Instant::now() + within, &waiting)
     }
 

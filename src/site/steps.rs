@@ -127,9 +127,8 @@ impl Site<'_> {
         }
         let balancers = self.balancers(order)?;
         self.enter(Phase::Draining, balancers.deregister_timeout() + SLACK);
-        let place = self.place.clone();
         let interrupted = self.interruption();
-        let progress = move |text: &str| info!("{place}: {text}");
+        let progress = self.progress();
         let waiting = Waiting { locks: self.locks_total, interrupted: &interrupted, progress: &progress };
         balancers.deregister(&waiting)?;
         Ok(())
@@ -175,9 +174,8 @@ impl Site<'_> {
     pub(crate) fn register(&mut self, order: &Order) -> Result<(), Setback> {
         let within = self.config.command_timeout;
         self.enter(Phase::Registering, within + SLACK);
-        let place = self.place.clone();
         let interrupted = self.interruption();
-        let progress = move |text: &str| info!("{place}: {text}");
+        let progress = self.progress();
         let waiting = Waiting { locks: self.locks_total, interrupted: &interrupted, progress: &progress };
         self.balancers(order)?.register(Instant::now() + within, &waiting)?;
         Ok(())
@@ -262,8 +260,20 @@ impl Site<'_> {
 
     pub(crate) fn enter(&self, phase: Phase, within: Duration) {
         info!("{}: {phase}", self.place);
+        self.step.set(Some((phase, Instant::now())));
         if let Some(keeper) = &self.keeper {
             keeper.enter(phase, within);
+        }
+    }
+
+    /// What a step waits for goes to the log and to everybody who watches the deploy.
+    pub(crate) fn progress(&self) -> impl Fn(&str) + Sync + use<> {
+        let (place, ear) = (self.place.clone(), self.keeper.as_ref().map(Keeper::ear));
+        move |text: &str| {
+            info!("{place}: {text}");
+            if let Some(ear) = &ear {
+                ear.say(text);
+            }
         }
     }
 

@@ -30,7 +30,9 @@ end
 
 local row = row_of(arg.deploy, arg.box)
 if row and UNFINISHED[row.phase] then
-  if arg.phase then set_row(arg.deploy, arg.box, arg.phase, nil, arg.detail) else touch_row(arg.deploy, arg.box) end
+  -- Without a newer one, what it is at stays told as long as the phase is the same.
+  local detail = arg.detail or (row.phase == arg.phase and row.detail or nil)
+  if arg.phase then set_row(arg.deploy, arg.box, arg.phase, nil, detail) else touch_row(arg.deploy, arg.box) end
 elseif row and (row.phase == 'lost' or row.phase == 'gone') and arg.phase and rolls(doc, arg.deploy) then
   set_row(arg.deploy, arg.box, arg.phase, nil, arg.detail)
 end
