@@ -127,9 +127,7 @@ impl View {
         self.remarked = false;
         let now = Timestamp::now();
         if let Some(live) = &mut self.live {
-            // How it ended is said below the last table.
-            let headline = (!deploy.state.is_ended()).then(|| screen::outcome(self.style, deploy, now));
-            self.lines = Vec::from_iter(headline);
+            self.lines = vec![screen::outcome(self.style, deploy, now)];
             let most = Live::size().0.saturating_sub(6);
             self.lines.extend(screen::boxes(self.style, deploy, locks, now, most));
             return live.draw(&self.lines);

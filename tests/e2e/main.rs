@@ -7,6 +7,8 @@
 mod support;
 
 mod broken;
+mod hands;
+mod healing;
 mod interrupted;
 mod parts;
 mod rolling;

@@ -20,6 +20,7 @@ mod redis;
 mod registry;
 mod scope;
 mod serf;
+mod switchboard;
 mod tools;
 mod wait;
 

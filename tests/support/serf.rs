@@ -177,6 +177,14 @@ impl SerfAgent {
         self.process = None;
     }
 
+    /// The agent is down, and what it misses it misses for good: it keeps no snapshot and asks for no replay.
+    pub fn is_away(&mut self) {
+        self.kill();
+        for key in ["snapshot_path", "replay_on_join"] {
+            self.spec.config.remove(key);
+        }
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process.as_mut().is_some_and(Process::is_running)
     }

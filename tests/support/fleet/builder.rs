@@ -8,7 +8,7 @@ use super::{
     Box, DEPLOYCTL, ENVIRONMENT, Engine, Fleet, Images, Moto, ROLE, Redis, Registry, Scope, SerfAgent, TargetGroup,
     node::project,
 };
-use crate::support::free_port;
+use crate::support::{free_port, switchboard};
 
 /// What a fleet should be like.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct FleetBuilder {
     roles: Vec<String>,
     compose: Option<Vec<String>>,
     private_engine: bool,
+    switchboard: bool,
     config: Value,
     service: Value,
 }
@@ -29,6 +30,7 @@ impl Default for FleetBuilder {
             roles: vec![ROLE.to_owned()],
             compose: None,
             private_engine: false,
+            switchboard: false,
             config: json!({}),
             service: json!({}),
         }
@@ -65,6 +67,12 @@ impl FleetBuilder {
         self
     }
 
+    /// A load balancer of files instead of AWS's, for fleets of one role: see [`Box::in_service`] and [`Box::stop_at`].
+    pub fn switchboard(mut self) -> Self {
+        self.switchboard = true;
+        self
+    }
+
     /// Keys of every box's configuration, beside or instead of the usual ones.
     pub fn config(mut self, config: Value) -> Self {
         merge(&mut self.config, config);
@@ -83,11 +91,11 @@ impl FleetBuilder {
         let engine = if self.private_engine { Engine::private(&scope) } else { Engine::shared() };
         let redis = Redis::start(&scope);
         let registry = Registry::start(&scope);
-        let moto = Moto::start(&scope);
+        let moto = (!self.switchboard).then(|| Moto::start(&scope));
         let images = Images::new(&engine, &scope);
         let hub = SerfAgent::builder(&scope, "hub").start();
         let service_port = free_port();
-        let groups = self.target_groups(&moto);
+        let groups = moto.as_ref().map(|moto| self.target_groups(moto)).unwrap_or_default();
         let service_config = self.service_config(&scope, &redis, &hub, service_port);
         let mut fleet = Fleet {
             boxes: Vec::new(),
@@ -144,14 +152,18 @@ impl FleetBuilder {
             let image = fleet.image(role, "${DEPLOY_TAG:?}");
             let compose = compose_file(role, &image, &format!("{address}:{port}"), &dir.join("host"));
             fleet.scope.file(&format!("{name}/compose/{role}.yml"), &compose);
-            let group = fleet.target_group_in(role, environment);
             roles[role] = json!({
                 "project": project(&fleet.scope, &name, role),
-                "load_balancers": [{
-                    "elbv2": { "target_group_arn": group.arn(), "target_id": address, "port": port, "drain": "2s" },
-                }],
                 "health": { "url": format!("http://{address}:{port}/health"), "timeout": "20s", "stable_for": "1s" },
             });
+            let balanced = if self.switchboard {
+                switchboard::configuration(&fleet.scope, &dir)
+            } else {
+                let arn = fleet.target_group_in(role, environment).arn();
+                let target = json!({ "target_group_arn": arn, "target_id": address, "port": port, "drain": "2s" });
+                json!({ "load_balancers": [{ "elbv2": target }] })
+            };
+            merge(&mut roles[role], balanced);
         }
         let agent = SerfAgent::builder(&fleet.scope, &name)
             .address(&address)
@@ -185,10 +197,10 @@ impl FleetBuilder {
 
         let mut environment = vec![
             ("DEPLOYCTL_CONFIG".to_owned(), file.display().to_string()),
-            ("AWS_ENDPOINT_URL".to_owned(), fleet.moto.url()),
             ("AWS_ACCESS_KEY_ID".to_owned(), "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY".to_owned(), "test".to_owned()),
         ];
+        environment.extend(fleet.moto.as_ref().map(|moto| ("AWS_ENDPOINT_URL".to_owned(), moto.url())));
         environment.extend(fleet.engine.host().map(|host| ("DOCKER_HOST".to_owned(), host.to_owned())));
         let agent = environment.iter().fold(agent, |agent, (name, value)| agent.env(name, value)).start();
         Box { agent, scope: fleet.scope.clone(), dir, environment, sites, address }

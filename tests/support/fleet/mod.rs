@@ -44,7 +44,8 @@ pub struct Fleet {
     pub boxes: Vec<Box>,
     pub redis: Redis,
     pub registry: Registry,
-    pub moto: Moto,
+    /// None behind a switchboard.
+    pub moto: Option<Moto>,
     /// The Serf agent of the service's host.
     pub hub: SerfAgent,
     pub engine: Engine,
@@ -77,6 +78,12 @@ impl Fleet {
 
     pub fn named_mut(&mut self, name: &str) -> &mut Box {
         self.boxes.iter_mut().find(|node| node.name() == name).unwrap_or_else(|| panic!("no box {name}"))
+    }
+
+    /// The machine of a box loses its power.
+    pub fn power_cut(&mut self, name: &str) {
+        let Self { boxes, engine, .. } = self;
+        boxes.iter_mut().find(|node| node.name() == name).unwrap_or_else(|| panic!("no box {name}")).dies(engine);
     }
 
     /// The target group of a role in `staging`; see [`Fleet::target_group_in`].
@@ -198,13 +205,14 @@ impl Fleet {
         self.boxes.iter().map(|node| node.serves(ROLE).unwrap_or_default()).collect()
     }
 
-    /// Fails unless every box serves this tag of `app` and is in its target group.
+    /// Fails unless every box serves this tag of `app` and is in its target group, or in service by its switchboard.
     #[track_caller]
     pub fn all_serve(&self, tag: &str) {
         assert_eq!(self.serving(), vec![tag; self.boxes.len()], "what the boxes serve");
-        let registered: usize = self.groups.values().map(|group| group.registered().len()).sum();
+        let in_groups: usize = self.groups.values().map(|group| group.registered().len()).sum();
+        let registered = in_groups + self.boxes.iter().filter(|node| node.in_service()).count();
         let expected: usize = self.boxes.iter().map(|node| node.roles().count()).sum();
-        assert_eq!(registered, expected, "targets that are registered, in all groups");
+        assert_eq!(registered, expected, "boxes in service, of all roles");
     }
 
     /// Fails unless no lock is held and no box is out, anywhere.

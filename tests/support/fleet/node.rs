@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Behaviour, DEPLOYCTL, Engine, Http, Output, Scope, SerfAgent, run, wait_for};
-use crate::support::{scope::Running, wait::last_lines};
+use crate::support::{scope::Running, switchboard, wait::last_lines};
 
 /// One machine, in all but name.
 #[derive(Debug)]
@@ -104,6 +104,21 @@ impl Box {
         });
     }
 
+    /// Whether the switchboard sends requests here.
+    pub fn in_service(&self) -> bool {
+        switchboard::in_service(&self.dir)
+    }
+
+    /// From now on, a step of the switchboard (`register`, `deregister`, `verify`) waits on this box.
+    pub fn stop_at(&self, step: &str) {
+        switchboard::stop_at(&self.dir, step);
+    }
+
+    /// The step goes on.
+    pub fn go_on(&self, step: &str) {
+        switchboard::go_on(&self.dir, step);
+    }
+
     /// The id of this role's container, running or not.
     pub fn container(&self, engine: &Engine, role: &str) -> Option<String> {
         let project = format!("label=com.docker.compose.project={}", self.project(role));
@@ -124,6 +139,27 @@ impl Box {
         // Those that it started (docker-compose, aws) have the same environment.
         workers.retain(|running| running.line.starts_with(DEPLOYCTL) && running.has(&own));
         workers
+    }
+
+    /// Everything that was started for this box and lives, but for its agent: workers, and what they started.
+    pub fn children(&self) -> Vec<Running> {
+        let own = format!("DEPLOYCTL_CONFIG={}", self.dir.join("config.json").display());
+        let mut processes = self.scope.processes();
+        processes.retain(|running| running.has(&own) && !running.line.contains("serf agent"));
+        processes
+    }
+
+    /// Agent, workers, and all that they started are gone at once, and so is the container.
+    pub(super) fn dies(&mut self, engine: &Engine) {
+        self.agent.kill();
+        for running in self.children() {
+            running.signal(Signal::KILL);
+        }
+        for role in self.roles() {
+            if let Some(id) = self.container(engine, role) {
+                engine.docker(&["kill", &id]);
+            }
+        }
     }
 
     /// Sends a signal to every worker of this box; fails when there is none.

@@ -1,0 +1,114 @@
+//! What people do on a box, and what they are told when something is wrong there.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::{Behaviour, Fleet, Output, require_fleet};
+
+#[test]
+fn a_box_that_a_person_takes_out_stays_out_until_that_person_brings_it_back() {
+    require_fleet!();
+    // Two may be out at once, or the box that is kept out would leave no lock to the other.
+    let policy = json!({ "roles": { "app": { "max_parallel": "2" } } });
+    let fleet = Fleet::builder().boxes(2).switchboard().service(policy).start();
+    fleet.deployed("v1");
+    let (kept, other) = (fleet.node(1), fleet.node(2));
+    let by_hand = |arguments: &[&str]| kept.deployctl(&[arguments, &["-r", "app", "--reason", "new disk"]].concat());
+
+    // Not in the middle of a deploy.
+    fleet.publish("v2", Behaviour::Good);
+    fleet.boxes.iter().for_each(|node| node.stop_at("verify"));
+    let deploy = fleet.start("v2");
+    deploy.wait_phase("box-2", "verifying");
+    deploy.wait_phase("box-1", "verifying");
+    kept.go_on("verify");
+    deploy.wait_phase("box-1", "done");
+    let refused = by_hand(&["out"]).expect(6);
+    assert!(refused.stderr.contains("a deploy is rolling"), "{refused}");
+    assert!(kept.in_service());
+    other.go_on("verify");
+    deploy.wait_deployed();
+
+    by_hand(&["out"]).ok();
+    assert!(!kept.in_service());
+    assert_eq!(kept.serves("app").as_deref(), Some("v2"), "its container goes on");
+    let locks = fleet.deployctl(&["locks", "-r", "app", "-e", "staging"]).ok();
+    assert!(locks.stdout.contains("box-1") && locks.stdout.contains("new disk"), "{locks}");
+    by_hand(&["out"]).ok();
+
+    // A deploy leaves it alone, and so does sync; run is refused.
+    fleet.publish("v3", Behaviour::Good);
+    let deploy = fleet.start("v3");
+    deploy.wait_deployed();
+    assert_eq!(deploy.phases()["box-1"], "cancelled");
+    kept.deployctl(&["sync"]).ok();
+    let refused = kept.deployctl(&["run", "-r", "app"]).expect(6);
+    assert!(refused.stderr.contains("new disk") && refused.stderr.contains("deployctl in"), "{refused}");
+    assert!(!kept.in_service());
+    assert_eq!(fleet.serving(), ["v2", "v3"]);
+
+    by_hand(&["in"]).ok();
+    fleet.all_serve("v3");
+    fleet.at_rest();
+}
+
+#[test]
+fn what_is_wrong_on_a_box_is_one_line_and_touches_nothing() {
+    require_fleet!();
+    let mut fleet = Fleet::builder().boxes(1).switchboard().start();
+    fleet.deployed("v1");
+    fleet.push("app", "v2", Behaviour::Good);
+    fleet.node(1).configure(|config| config["command_timeout"] = json!("4s"));
+    let before = fleet.node(1).container(&fleet.engine, "app");
+    // What was tried again may stand before the error, its causes behind it, indented.
+    let refused = |fleet: &Fleet, said: Output, code: i32, words: &[&str]| {
+        let said = said.expect(code);
+        let (_, error) = said.stderr.split_once("deployctl: ").unwrap_or_else(|| panic!("no error in {said}"));
+        assert!(error.lines().skip(1).all(|line| line.starts_with("  ")), "one line says what is wrong: {said}");
+        for word in words {
+            assert!(error.contains(word), "{word:?} is not in the error of {said}");
+        }
+        assert_eq!(fleet.node(1).container(&fleet.engine, "app"), before, "the container is the same");
+        assert_eq!((fleet.serving(), fleet.node(1).in_service()), (vec!["v1".to_owned()], true));
+        fleet.at_rest();
+    };
+    let run = |fleet: &Fleet| fleet.node(1).deployctl(&["run", "-r", "app", "-t", "v2"]);
+
+    // What a person wrote.
+    let node = fleet.node(1);
+    refused(&fleet, node.deployctl(&["run", "-r", "web"]), 2, &["web"]);
+    refused(&fleet, node.deployctl(&["run", "-r", "app", "-e", "production"]), 2, &["staging", "production"]);
+    let file = node.compose_file("app");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    refused(&fleet, run(&fleet), 2, &["app.yml"]);
+    fs::write(&file, text.replace("ports:", "prots:")).unwrap();
+    refused(&fleet, run(&fleet), 2, &["prots"]);
+    fs::write(&file, text.replace("${DEPLOY_TAG:?}", "${COLOUR:?}")).unwrap();
+    refused(&fleet, run(&fleet), 2, &["COLOUR"]);
+    fs::write(&file, &text).unwrap();
+
+    // What is away.
+    let mut blind = fleet.node(1).command(&["run", "-r", "app", "-t", "v2"]);
+    let said = crate::support::run(blind.env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
+    refused(&fleet, said, 1, &["docker"]);
+    fleet.registry.stop();
+    refused(&fleet, run(&fleet), 1, &["v2"]);
+    fleet.registry.resume();
+    fleet.kill_service();
+    refused(&fleet, fleet.node(1).deployctl(&["run", "-r", "app"]), 1, &["service"]);
+    fleet.start_service();
+    fleet.redis.stop();
+    let said = run(&fleet);
+    fleet.redis.resume();
+    refused(&fleet, said, 1, &["Redis"]);
+    fleet.node_mut(1).agent.kill();
+    refused(&fleet, run(&fleet), 1, &["Serf"]);
+    fleet.node_mut(1).agent.resume();
+
+    fleet.node(1).configure(|config| config["command_timeout"] = json!("60s"));
+    run(&fleet).ok();
+    fleet.all_serve("v2");
+    fleet.at_rest();
+}
