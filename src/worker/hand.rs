@@ -28,8 +28,12 @@ pub fn take_out(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
         return Ok(Exit::Cancelled);
     };
     let mut site = Site::open(config, &who, role, shutdown)?;
-    if let Some(kept) = &site.journal.state().kept_out {
-        info!("{} is kept out already: {kept}", site.name);
+    let name = site.name.clone();
+    let out = site.ride_out(config.command_timeout, |site| site.locks.is_out(&name))?;
+    let state = site.journal.state();
+    // One that was interrupted half-way is not out yet.
+    if let Some(kept) = state.kept_out.as_ref().filter(|_| out && state.work.is_none()) {
+        info!("{name} is kept out already: {kept}");
         return Ok(Exit::Done);
     }
     let order = by_hand(&site)?;
@@ -38,10 +42,13 @@ pub fn take_out(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
     match leave(&mut site, &order) {
         Ok(()) => Ok(Exit::Done),
         Err(setback) => {
-            if !site.is_out() {
+            let left = site.is_out();
+            let outcome = site.recover(&order, setback);
+            // It never left, or it came back: deploys are for it again.
+            if !left || site.journal.state().work.is_none() {
                 site.journal.update(|state| state.kept_out = None)?;
             }
-            site.recover(&order, setback).into_exit()
+            outcome.into_exit()
         }
     }
 }

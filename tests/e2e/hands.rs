@@ -1,10 +1,13 @@
 //! What people do on a box, and what they are told when something is wrong there.
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Behaviour, Fleet, Output, require_fleet};
+use crate::support::{Behaviour, Fleet, Output, require_fleet, run, wait_for};
+
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_box_that_a_person_takes_out_stays_out_until_that_person_brings_it_back() {
@@ -54,6 +57,47 @@ fn a_box_that_a_person_takes_out_stays_out_until_that_person_brings_it_back() {
 }
 
 #[test]
+fn taking_a_box_out_can_be_interrupted_and_done_again() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).switchboard().config(json!({ "stop_grace": "1s" })).start();
+    fleet.deployed("v1");
+    let node = fleet.node(1);
+    let out = ["out", "-r", "app", "--reason", "new disk"];
+    let interrupted = |signal| {
+        node.stop_at("deregister");
+        let mut process = fleet.scope.start("out", &mut node.command(&out));
+        let words = ["deregister", "box-1"];
+        wait_for(SOON, "it drains", || {
+            let children = node.children();
+            let drains = children.iter().any(|child| words.iter().all(|word| child.line.contains(word)));
+            if drains { Ok(()) } else { Err(format!("{children:?}")) }
+        });
+        process.signal(signal);
+        process.wait(SOON);
+        node.go_on("deregister");
+        node.wait_idle();
+        process
+    };
+
+    // Ctrl-C: it comes back, and deploys are for it again.
+    let mut process = interrupted(Signal::INT);
+    assert_eq!(process.code(), Some(3), "{}", process.log());
+    assert!(node.in_service());
+    fleet.at_rest();
+    fleet.deployed("v2");
+    fleet.all_serve("v2");
+
+    interrupted(Signal::KILL);
+    node.deployctl(&out).ok();
+    assert!(!node.in_service());
+    node.deployctl(&["sync"]).ok();
+    assert!(!node.in_service());
+    node.deployctl(&["in", "-r", "app"]).ok();
+    fleet.all_serve("v2");
+    fleet.at_rest();
+}
+
+#[test]
 fn what_is_wrong_on_a_box_is_one_line_and_touches_nothing() {
     require_fleet!();
     let mut fleet = Fleet::builder().boxes(1).switchboard().start();
@@ -73,7 +117,7 @@ fn what_is_wrong_on_a_box_is_one_line_and_touches_nothing() {
         assert_eq!((fleet.serving(), fleet.node(1).in_service()), (vec!["v1".to_owned()], true));
         fleet.at_rest();
     };
-    let run = |fleet: &Fleet| fleet.node(1).deployctl(&["run", "-r", "app", "-t", "v2"]);
+    let deploy = |fleet: &Fleet| fleet.node(1).deployctl(&["run", "-r", "app", "-t", "v2"]);
 
     // What a person wrote.
     let node = fleet.node(1);
@@ -82,33 +126,33 @@ fn what_is_wrong_on_a_box_is_one_line_and_touches_nothing() {
     let file = node.compose_file("app");
     let text = fs::read_to_string(&file).unwrap();
     fs::remove_file(&file).unwrap();
-    refused(&fleet, run(&fleet), 2, &["app.yml"]);
+    refused(&fleet, deploy(&fleet), 2, &["app.yml"]);
     fs::write(&file, text.replace("ports:", "prots:")).unwrap();
-    refused(&fleet, run(&fleet), 2, &["prots"]);
+    refused(&fleet, deploy(&fleet), 2, &["prots"]);
     fs::write(&file, text.replace("${DEPLOY_TAG:?}", "${COLOUR:?}")).unwrap();
-    refused(&fleet, run(&fleet), 2, &["COLOUR"]);
+    refused(&fleet, deploy(&fleet), 2, &["COLOUR"]);
     fs::write(&file, &text).unwrap();
 
     // What is away.
     let mut blind = fleet.node(1).command(&["run", "-r", "app", "-t", "v2"]);
-    let said = crate::support::run(blind.env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
+    let said = run(blind.env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
     refused(&fleet, said, 1, &["docker"]);
     fleet.registry.stop();
-    refused(&fleet, run(&fleet), 1, &["v2"]);
+    refused(&fleet, deploy(&fleet), 1, &["v2"]);
     fleet.registry.resume();
     fleet.kill_service();
     refused(&fleet, fleet.node(1).deployctl(&["run", "-r", "app"]), 1, &["service"]);
     fleet.start_service();
     fleet.redis.stop();
-    let said = run(&fleet);
+    let said = deploy(&fleet);
     fleet.redis.resume();
     refused(&fleet, said, 1, &["Redis"]);
     fleet.node_mut(1).agent.kill();
-    refused(&fleet, run(&fleet), 1, &["Serf"]);
+    refused(&fleet, deploy(&fleet), 1, &["Serf"]);
     fleet.node_mut(1).agent.resume();
 
     fleet.node(1).configure(|config| config["command_timeout"] = json!("60s"));
-    run(&fleet).ok();
+    deploy(&fleet).ok();
     fleet.all_serve("v2");
     fleet.at_rest();
 }
