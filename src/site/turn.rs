@@ -26,9 +26,7 @@ impl Site<'_> {
             return Ok(());
         }
         let hand = self.hand(order)?;
-        if order.joins {
-            self.enter(Phase::Waiting, ONCE);
-        }
+        self.enter(Phase::Waiting, ONCE);
         let settle = 3 * self.config.renew_interval();
         let (mut waits_for, mut since) = (String::new(), Instant::now());
         loop {
