@@ -67,6 +67,8 @@ pub struct Site<'a> {
     pub(crate) balancers: Option<Rc<LoadBalancers>>,
     pub(crate) engine: Option<EngineWatch>,
     pub(crate) locks_total: u32,
+    /// How often its load balancers could not spare the box.
+    pub(crate) spared_not: u32,
     /// The step that runs, and since when.
     pub(crate) step: Cell<Option<(Phase, Instant)>>,
 }
@@ -144,6 +146,7 @@ impl<'a> Site<'a> {
             balancers: None,
             engine: None,
             locks_total: 1,
+            spared_not: 0,
             step: Cell::new(None),
         })
     }

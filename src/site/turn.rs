@@ -110,7 +110,7 @@ impl Site<'_> {
     }
 
     /// Announces that the box leaves its load balancers. `false`: they cannot spare it yet; the lock was given back, and
-    /// `poll_interval` has passed.
+    /// `poll_interval`, or more, has passed.
     pub(crate) fn leave(&mut self, order: &Order) -> Result<bool, Setback> {
         let Some(held) = self.held() else { return Ok(true) };
         let hand = self.hand(order)?;
@@ -146,7 +146,10 @@ impl Site<'_> {
                     floor.unwrap_or(0),
                 );
                 self.give_back(order)?;
-                self.pause(self.config.poll_interval);
+                // Longer each time: the box that would mend the floor must find the lock free.
+                let pauses = 1 << self.spared_not.min(2);
+                self.spared_not += 1;
+                self.pause(jittered(self.config.poll_interval * pauses));
                 Ok(false)
             }
             Left::Refused { refused, .. } if refused == "not_owner" || refused == "held" => {

@@ -11,4 +11,6 @@ mod hands;
 mod healing;
 mod interrupted;
 mod parts;
+mod promoting;
+mod proving;
 mod rolling;
