@@ -69,7 +69,7 @@ fn a_tag_that_the_registry_does_not_know_is_broken_and_takes_nobody_out() {
 #[test]
 fn a_registry_that_is_down_blames_nobody() {
     require_fleet!();
-    let mut fleet = Fleet::builder().boxes(2).config(json!({ "command_timeout": "10s" })).start();
+    let mut fleet = Fleet::builder().boxes(2).config(json!({ "command_timeout": "40s" })).start();
     fleet.deployed("v1");
     fleet.publish("v2", Behaviour::Good);
     fleet.registry.stop();
