@@ -27,7 +27,7 @@ pub fn may_start(release: &Release, named: bool, force: bool) -> Answer<()> {
         )),
         ReleaseStatus::Withheld if !named && !force => Err(Refusal::new(
             Kind::Withheld,
-            format!("{role}:{tag} is withheld ({reason}): name it with -t {tag} to deploy it again"),
+            format!("{role}:{tag} is withheld ({reason}): `deployctl start -t {tag}` deploys it all the same"),
         )),
         _ => Ok(()),
     }
