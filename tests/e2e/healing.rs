@@ -10,9 +10,10 @@ use crate::support::{Behaviour, Box, Deploy, Fleet, FleetBuilder, Process, requi
 const EVENT: &str = r#"{"role":"app","environment":"staging"}"#;
 const SOON: Duration = Duration::from_secs(60);
 
-/// A fleet whose load balancer is files: what is looked at here is not AWS.
+/// A fleet whose load balancer is files, and whose compose program is the one that starts fast: what is looked at here is
+/// neither.
 fn boxes(count: usize) -> FleetBuilder {
-    Fleet::builder().boxes(count).switchboard()
+    Fleet::builder().boxes(count).switchboard().compose(&["docker", "compose"])
 }
 
 /// The box's agent is down, the others know, and no replay will tell it what it missed.
@@ -343,5 +344,27 @@ fn a_redis_that_comes_back_empty_strands_nobody() {
     fleet.deployed("v3");
     fleet.boxes.iter().for_each(Box::wait_idle);
     fleet.all_serve("v3");
+    fleet.at_rest();
+}
+
+#[test]
+fn a_redis_that_is_away_keeps_nobody_out() {
+    require_fleet!();
+    let mut fleet = boxes(2).start();
+    fleet.deployed("v1");
+    fleet.publish("v2", Behaviour::Good);
+    fleet.boxes.iter().for_each(|node| node.stop_at("verify"));
+    let deploy = fleet.start("v2");
+    let out = deploy.wait_any("verifying");
+    fleet.redis.stop();
+    fleet.named(&out).go_on("verify");
+    wait_until(SOON, "the box is in service again", || fleet.named(&out).in_service());
+    let waiting = fleet.boxes.iter().find(|node| node.name() != out).unwrap();
+    serves(waiting, "v1");
+    waiting.go_on("verify");
+    // It reports later, and the other one takes its turn.
+    fleet.redis.resume();
+    deploy.wait_deployed();
+    fleet.all_serve("v2");
     fleet.at_rest();
 }
