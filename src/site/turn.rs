@@ -138,14 +138,14 @@ impl Site<'_> {
                 Ok(true)
             }
             Left::Refused { refused, others, floor, key, .. } if refused == "floor" => {
-                info!(
-                    "{}: {} has {} other boxes in service and needs {}; waiting",
-                    self.place,
+                self.give_back(order)?;
+                self.enter(Phase::Waiting, ONCE);
+                (self.progress())(&format!(
+                    "waits: {} has {} other boxes in service and needs {}",
                     key.unwrap_or_default(),
                     others.unwrap_or(0),
                     floor.unwrap_or(0),
-                );
-                self.give_back(order)?;
+                ));
                 // Longer each time: the box that would mend the floor must find the lock free.
                 let pauses = 1 << self.spared_not.min(2);
                 self.spared_not += 1;

@@ -148,6 +148,18 @@ fn silent_boxes_are_counted_so_that_they_are_asked_again() {
 }
 
 #[test]
+fn a_worker_that_was_killed_at_work_is_called_again_before_its_lock_expires() {
+    on_redis(|world| {
+        world.begin("d", &["a"], "1/3");
+        world.worker("a", "d").go_out();
+        let impatient = Patience { silence: Duration::from_millis(200), ..patient() };
+        assert_eq!(world.look("d", &alive(&["a"]), &impatient).silent, 0);
+        crate::support::wait_until(SOON, "it is silent", || world.look("d", &alive(&["a"]), &impatient).silent == 1);
+        assert_eq!(world.phase("d", "a"), Phase::Draining, "it is not lost yet");
+    });
+}
+
+#[test]
 fn join_timeout_does_not_end_a_deploy_in_which_somebody_works() {
     on_redis(|world| {
         world.begin("d", &THREE, "1/3");

@@ -54,7 +54,8 @@ for at = 1, #flat, 2 do
   elseif WORKING[row.phase] and quiet > math.max(arg.ttl, outs[box] and outs[box].ttl or 0) then
     set_row(id, box, 'lost', nil, 'no sign of its worker since it was ' .. row.phase .. '; `deployctl run` there repairs it')
     row.phase = 'lost'
-  elseif UNFINISHED[row.phase] and not WORKING[row.phase] and quiet > arg.silence then
+  -- A worker that was killed is called again, too, but later: it may only be slow, and its box is not waited for in vain.
+  elseif UNFINISHED[row.phase] and quiet > (WORKING[row.phase] and 2 or 1) * arg.silence then
     silent = silent + 1
   end
   rows[box] = row
