@@ -98,7 +98,9 @@ fn pull_one(image: &str, deadline: Instant, interrupted: &dyn Fn() -> bool) -> R
         unknown = says_unknown;
         let next = if unknown { SECOND_QUESTION } else { jittered(wait) };
         if gives_up || (!unknown && Instant::now() + next >= deadline) || !pause(next, interrupted) {
-            return Err(PullFailure::Other(anyhow::Error::new(failure).context(format!("cannot fetch {image}"))));
+            let text =
+                format!("cannot fetch {image}: see that its registry answers and that this box is logged in there");
+            return Err(PullFailure::Other(anyhow::Error::new(failure).context(text)));
         }
         // Said once: the registry may be away for long.
         let words = failure.last_words();

@@ -131,7 +131,7 @@ impl Project {
 
     /// The project's containers: one for each service and number.
     fn containers(&self, interrupted: &dyn Fn() -> bool) -> Result<Vec<Container>> {
-        let context = || format!("cannot look at the containers of the project {}", self.name);
+        let context = || format!("cannot look at the containers of the project {}: see that Docker answers", self.name);
         for _ in 0..LOOKS {
             let listed = process::run(&commands::list(&self.name), interrupted).with_context(context)?;
             let ids: Vec<&str> = listed.stdout.split_whitespace().collect();

@@ -100,7 +100,7 @@ fn taking_a_box_out_can_be_interrupted_and_done_again() {
 #[test]
 fn what_is_wrong_on_a_box_is_one_line_and_touches_nothing() {
     require_fleet!();
-    let mut fleet = Fleet::builder().boxes(1).switchboard().start();
+    let mut fleet = Fleet::builder().boxes(1).switchboard().config(json!({ "lock_ttl": "9s" })).start();
     fleet.deployed("v1");
     fleet.push("app", "v2", Behaviour::Good);
     fleet.node(1).configure(|config| config["command_timeout"] = json!("4s"));
@@ -136,9 +136,9 @@ fn what_is_wrong_on_a_box_is_one_line_and_touches_nothing() {
     // What is away.
     let mut blind = fleet.node(1).command(&["run", "-r", "app", "-t", "v2"]);
     let said = run(blind.env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
-    refused(&fleet, said, 1, &["docker"]);
+    refused(&fleet, said, 1, &["docker", "see that Docker answers"]);
     fleet.registry.stop();
-    refused(&fleet, deploy(&fleet), 1, &["v2"]);
+    refused(&fleet, deploy(&fleet), 1, &["v2", "see that its registry answers"]);
     fleet.registry.resume();
     fleet.kill_service();
     refused(&fleet, fleet.node(1).deployctl(&["run", "-r", "app"]), 1, &["service"]);
