@@ -350,7 +350,7 @@ fn a_redis_that_comes_back_empty_strands_nobody() {
 #[test]
 fn a_redis_that_is_away_keeps_nobody_out() {
     require_fleet!();
-    let mut fleet = boxes(2).start();
+    let mut fleet = boxes(2).config(json!({ "lock_ttl": "9s" })).start();
     fleet.deployed("v1");
     fleet.publish("v2", Behaviour::Good);
     fleet.boxes.iter().for_each(|node| node.stop_at("verify"));
