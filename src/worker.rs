@@ -118,7 +118,7 @@ fn work_under_lock(config: &Config, who: &Identity, role: &Role, wish: &Wish, sh
         let outcome = match decide(&wish, current.as_ref(), schema, &look) {
             Decision::Nothing(why) => {
                 info!("{}: nothing to do: {why}", site.place);
-                site.say_left_alone(current.as_ref(), &look);
+                site.say_left_alone(current.as_ref(), &look)?;
                 return Ok(Exit::Done);
             }
             Decision::Refuse(exit, why) => bail!(exit.because(anyhow!(why))),

@@ -127,6 +127,9 @@ pub struct Renewal<'a> {
     pub ttl: u64,
     /// Whether the box is out of service.
     pub out: bool,
+    /// Why a person keeps it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hand: Option<&'a str>,
     /// The epoch it remembers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<&'a str>,

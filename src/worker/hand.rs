@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     exit::Exit,
     load_balancer::Waiting,
-    locks::Finish,
+    locks::{Finish, Renewal},
     names::Role,
     site::{
         Setback, Site, identify,
@@ -124,10 +124,20 @@ impl Site<'_> {
         Ok(doc.map_or(0, |doc| doc.schema))
     }
 
-    /// A box that a person keeps out has no part in the deploy that rolls: it says so, and nobody waits for it.
-    pub(crate) fn say_left_alone(&mut self, current: Option<&Current>, look: &Look) {
-        let Some(reason) = &look.kept_out else { return };
-        let Some(deploy) = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling) else { return };
+    /// A box that a person keeps out has no part in the deploy that rolls: it says so, and nobody waits for it. A Redis
+    /// that came back empty learns that it is out.
+    pub(crate) fn say_left_alone(&mut self, current: Option<&Current>, look: &Look) -> Result<()> {
+        let Some(reason) = &look.kept_out else { return Ok(()) };
+        let (name, id) = (self.name.clone(), format!("hand.{}", self.name));
+        let ttl = u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX);
+        let (phase, detail, suffix, token, epoch) = (None, None, None, None, None);
+        let hand = Some(reason.as_str());
+        let says = Renewal { name: &name, deploy: &id, phase, detail, suffix, token, ttl, out: true, hand, epoch };
+        self.ride_out(self.config.command_timeout, |site| site.locks.renew(&says))?;
+        let Some(deploy) = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling) else {
+            return Ok(());
+        };
         self.take_part_as(&deploy.id.clone(), Phase::Cancelled, format!("out by hand: {reason}"));
+        Ok(())
     }
 }

@@ -10,10 +10,9 @@ use crate::support::{Behaviour, Box, Deploy, Fleet, FleetBuilder, Process, requi
 const EVENT: &str = r#"{"role":"app","environment":"staging"}"#;
 const SOON: Duration = Duration::from_secs(60);
 
-/// A fleet whose load balancer is files, and whose compose program is the one that starts fast: what is looked at here is
-/// neither.
+/// A fleet whose load balancer is files: it is not what is looked at here.
 fn boxes(count: usize) -> FleetBuilder {
-    Fleet::builder().boxes(count).switchboard().compose(&["docker", "compose"])
+    Fleet::builder().boxes(count).switchboard()
 }
 
 /// The box's agent is down, the others know, and no replay will tell it what it missed.

@@ -7,7 +7,7 @@ use crate::support::{Behaviour, Box, Fleet, require_fleet, wait_for};
 #[test]
 fn a_good_release_reaches_six_boxes_and_never_takes_more_than_a_third_out() {
     require_fleet!();
-    let fleet = Fleet::builder().boxes(6).start();
+    let fleet = Fleet::builder().boxes(6).compose(&["docker-compose"]).start();
     // Nothing is registered yet.
     fleet.deployed("v1");
     fleet.all_serve("v1");

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    locks::{Acquired, Joined},
+    locks::{Acquired, Joined, Renewal},
 };
 
 use crate::{
     support::wait_until,
-    world::{LONG, SOON, Worker, on_redis},
+    world::{LONG, SOON, Worker, name, on_redis},
 };
 
 const THREE: [&str; 3] = ["a", "b", "c"];
@@ -66,6 +66,29 @@ fn an_emptied_redis_hears_who_is_out_before_it_grants() {
         a.finish(Phase::Done, true);
         assert_eq!(world.out(), Vec::<String>::new());
         assert!(world.worker("c", "d2").gets_lock());
+    });
+}
+
+#[test]
+fn an_emptied_redis_hears_whom_a_person_keeps_out() {
+    on_redis(|world| {
+        let says = Renewal {
+            name: &name("a"),
+            deploy: "hand.a",
+            phase: None,
+            detail: None,
+            suffix: None,
+            token: None,
+            ttl: 60_000,
+            out: true,
+            hand: Some("new disk"),
+            epoch: None,
+        };
+        world.locks().renew(&says).unwrap();
+        let locks = world.locks().locks().unwrap();
+        assert_eq!(locks.out[0].reason.as_deref(), Some("new disk"));
+        world.begin("d", &THREE, "1/3");
+        assert!(!world.worker("b", "d").gets_lock(), "it uses up the only lock");
     });
 }
 

@@ -266,6 +266,7 @@ impl Worker {
             token: self.held.as_ref().map(|held| held.token.as_str()),
             ttl: u64::try_from(self.ttl.as_millis()).unwrap(),
             out,
+            hand: None,
             epoch: self.epoch.as_deref(),
         };
         let pulse = self.locks.renew(&renewal).unwrap();

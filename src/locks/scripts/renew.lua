@@ -2,7 +2,8 @@
 -- Promises: extends only what is the worker's own (by token); a lock that went missing comes back if its suffix is free,
 -- and the capacity too unless the box is out; an `out` entry that went missing comes back always, because the box is out
 -- whatever Redis remembers.
--- arg: box, deploy, phase, detail, epoch; ttl, out (the box is out); with a lock: suffix, token
+-- arg: box, deploy, phase, detail, epoch; ttl, out (the box is out), hand (why a person keeps it out); with a lock: suffix,
+--      token
 
 local doc = read('current')
 local seen = epoch()
@@ -22,7 +23,9 @@ if arg.suffix then
   end
 end
 local mine = out_entry(arg.box)
-if arg.out and not mine then mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {} } end
+if arg.out and not mine then
+  mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {}, hand = arg.hand }
+end
 if mine and mine.token == (arg.token or '') then
   mine.renewed, mine.ttl = now, arg.ttl
   redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
