@@ -16,7 +16,7 @@ lint: ## rustfmt, clippy, cargo deny, shellcheck
 
 bench: ## what the locks cost, beside the plain scheme
 	@scripts/install-tools.sh demo
-	@cargo bench --locked
+	@cargo bench --locked --bench locks
 
 model: ## the protocol's model at full depth (minutes; `make test` runs it at a smaller one)
 	@DEPLOYCTL_MODEL=full cargo test --locked --release --test model
