@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use crate::releases;
+use crate::client;
 
 /// The exit codes that scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Exit {
     pub fn of(error: &anyhow::Error) -> Self {
         if let Some(coded) = error.downcast_ref::<Coded>() {
             coded.exit
-        } else if let Some(error) = error.downcast_ref::<releases::Error>() {
+        } else if let Some(error) = error.downcast_ref::<client::Error>() {
             match error.kind() {
                 Some("frozen" | "rolling") => Self::Blocked,
                 Some("bad_request" | "too_large") => Self::Usage,
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_script_learns_from_what_the_service_said() {
         let codes = ["rolling", "frozen", "bad_request", "not_found", "no_box"].map(|kind| {
-            let refused = releases::Error::Refused { status: 409, kind: kind.to_owned(), message: "no".to_owned() };
+            let refused = client::Error::Refused { status: 409, kind: kind.to_owned(), message: "no".to_owned() };
             Exit::of(&refused.into()).code()
         });
         assert_eq!(codes, [6, 6, 2, 1, 1]);

@@ -1,31 +1,33 @@
-//! A fleet that deploys itself: see the README for what it does.
+//! A fleet that deploys itself: see the README for what it does. Imports point down only:
 //!
-//! From the top: [`commands`] (one file for each subcommand); on a box [`worker`], [`deploy`] (the story of one deploy on one
-//! box) and [`site`] (its steps), on the service's host [`service`]; below them the edges, one for each outside thing; at
-//! the bottom the pure part, which knows no clock, no environment and no I/O. Imports point down only.
+//! ```text
+//! cli       the command line's types              commands/      one thin file a subcommand
+//! agent/    runs on a box: mark, worker, plan, steps, way back
+//! service/  runs on one host: http, handlers, start, policy, store, reconcile
+//! coordination/   what both agree on in Redis: keys, requests, replies, the Lua scripts
+//! compose/  load_balancer/  serf  client  metadata  process      one room for each outside thing
+//! api  config  names  tags  event  parallel  exit  secret        pure: no clock, no environment, no I/O
+//! ```
 
+pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod compose;
 pub mod config;
-pub mod deploy;
+pub mod coordination;
 pub mod event;
 pub mod exit;
 pub mod load_balancer;
-pub mod locks;
 pub mod metadata;
 pub mod names;
 pub mod parallel;
 pub mod pause;
 pub mod process;
-pub mod releases;
 pub mod retry;
 pub mod screen;
 pub mod secret;
 pub mod serf;
 pub mod service;
-pub mod site;
 pub mod tags;
-pub mod wake;
-pub mod worker;

@@ -8,7 +8,7 @@ use std::{
 
 use deployctl::{
     api::Phase,
-    locks::{Acquired, Doc, Finish, Held, Locks, Store, new_token},
+    coordination::{AcquireReply, Coordinator, DeployRecord, Finish, Held, RedisConnection, new_token},
     names::{BoxName, Place},
     secret::Secret,
 };
@@ -18,9 +18,9 @@ use crate::{ARRIVING, Arrival, Hands, WAITING, WATCHED, commands, forget, forget
 const TTL: Duration = Duration::from_secs(900);
 const POLL: Duration = Duration::from_secs(5);
 
-fn locks(redis: &Redis) -> Locks {
+fn locks(redis: &Redis) -> Coordinator {
     let place = Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
-    Locks::new(Store::new(&Secret::new(redis.url()), "bench").unwrap(), &place)
+    Coordinator::new(RedisConnection::new(&Secret::new(redis.url()), "bench").unwrap(), &place)
 }
 
 fn boxes(count: usize) -> Vec<BoxName> {
@@ -32,14 +32,14 @@ fn begin(redis: &Redis, boxes: &[BoxName], max_parallel: &str) {
     let doc = serde_json::json!({
         "id": "d", "role": "app", "environment": "staging", "tag": "v2", "kind": "deploy", "by": "bench", "max_parallel": max_parallel,
     });
-    let doc: Doc = serde_json::from_value(doc).unwrap();
+    let doc: DeployRecord = serde_json::from_value(doc).unwrap();
     locks(redis).begin(&doc, boxes, false, false, None).unwrap();
 }
 
-fn acquire(locks: &mut Locks, name: &BoxName) -> Option<Held> {
+fn acquire(locks: &mut Coordinator, name: &BoxName) -> Option<Held> {
     let token = new_token().unwrap();
     match locks.acquire(name, "d", &token, (TTL, Duration::ZERO), None, None).unwrap() {
-        Acquired::Granted { granted, .. } => Some(Held { suffix: granted, token }),
+        AcquireReply::Granted { granted, .. } => Some(Held { suffix: granted, token }),
         _ => None,
     }
 }
@@ -82,7 +82,7 @@ pub fn wait(redis: &Redis) -> f64 {
     begin(redis, &names, "1");
     let mut holder = locks(redis);
     acquire(&mut holder, &names[WAITING]).unwrap();
-    let mut waiting: Vec<Locks> = names[..WAITING].iter().map(|_| locks(redis)).collect();
+    let mut waiting: Vec<Coordinator> = names[..WAITING].iter().map(|_| locks(redis)).collect();
     for (locks, name) in waiting.iter_mut().zip(&names) {
         locks.join(name, "d", &[], false, None).unwrap();
     }
@@ -127,7 +127,7 @@ pub fn hand_over(redis: &Redis, waiters: usize) -> f64 {
     hands.median()
 }
 
-fn wait_for_lock(locks: &mut Locks, name: &BoxName, hands: &Hands) -> Option<Held> {
+fn wait_for_lock(locks: &mut Coordinator, name: &BoxName, hands: &Hands) -> Option<Held> {
     while hands.go_on() {
         if let Some(held) = acquire(locks, name) {
             return Some(held);

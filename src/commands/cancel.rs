@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result};
 use crate::{
     api::{Deploy, NewCancel, State},
     cli::Cancel,
+    client::{self, Client, Error},
     config::Config,
+    coordination::{CancelReply, Coordinator, RedisConnection},
     exit::Exit,
-    locks::{Cancelled, Locks, Store},
     names::Place,
-    releases::{self, Error, Service},
     screen,
 };
 
@@ -37,7 +37,7 @@ fn tell(lines: &[String]) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn through_service(service: &Service, place: &Place, args: &Cancel) -> Result<Vec<String>, Error> {
+fn through_service(service: &Client, place: &Place, args: &Cancel) -> Result<Vec<String>, Error> {
     let newest = service.deploys(Some(&place.role), Some(&place.environment), 20)?;
     let at = |state| newest.iter().find(|deploy| deploy.state == state);
     let Some(rolling) = at(State::Rolling).or_else(|| at(State::Queued)) else {
@@ -58,16 +58,16 @@ fn through_service(service: &Service, place: &Place, args: &Cancel) -> Result<Ve
 }
 
 fn through_redis(config: &Config, place: &Place, args: &Cancel) -> Result<Vec<String>> {
-    let store = Store::new(&config.redis_url()?, &config.redis_prefix)?;
-    let mut locks = Locks::new(store, place);
-    let by = releases::claimed_by(&super::variable)?;
+    let store = RedisConnection::new(&config.redis_url()?, &config.redis_prefix)?;
+    let mut locks = Coordinator::new(store, place);
+    let by = client::claimed_by(&super::variable)?;
     let reason = args.reason.as_deref().unwrap_or_default();
     match locks.cancel(None, &by, reason, args.broken)? {
-        Cancelled::Refused { state, .. } => {
+        CancelReply::Refused { state, .. } => {
             let state = state.map(|state| format!("; the last deploy ended {state}")).unwrap_or_default();
             Ok(vec![format!("nothing rolls for {place}{state}")])
         }
-        Cancelled::Stopped { id } => {
+        CancelReply::Stopped { id } => {
             let deploy = locks.deploy(&id)?.with_context(|| format!("the deploy {id} is not in Redis any more"))?;
             let running = locks.running()?.into_values();
             Ok(summary(place, &deploy, running, args.broken))

@@ -9,12 +9,12 @@ use std::{fs, io, path::Path, time::Duration};
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
+    agent::wake,
     cli::Cli,
     config::{Config, LoadBalancer},
     exit::Exit,
     process::{self, Program, never},
     screen::{self, Paint, Style},
-    wake,
 };
 
 /// What a check found: a sentence, or why a deploy would fail and what to do.

@@ -15,12 +15,12 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::{configuration, variable};
 use crate::{
+    agent::{wake, worker},
     cli::{Cli, Handle},
     config::Config,
     event::{Event, LONGEST},
     exit::Exit,
     names::Place,
-    wake, worker,
 };
 
 /// Runs the command.

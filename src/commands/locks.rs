@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::{
     api::Locks,
     cli::{Filter, LocksArgs},
+    client::{Client, Result as Answer},
     config::{Config, duration},
     exit::Exit,
     names::Place,
-    releases::{Result as Answer, Service},
     screen::{self, Cell, Paint, Style, age},
 };
 
@@ -38,7 +38,7 @@ pub fn run(config: &Config, args: &LocksArgs) -> Result<Exit> {
 }
 
 /// The places that a filter means: the one it names, else those where something was deployed or runs.
-pub fn places(service: &Service, filter: &Filter) -> Answer<BTreeSet<Place>> {
+pub fn places(service: &Client, filter: &Filter) -> Answer<BTreeSet<Place>> {
     if let (Some(role), Some(environment)) = (&filter.role, &filter.environment) {
         return Ok([Place { environment: environment.clone(), role: role.clone() }].into());
     }

@@ -23,10 +23,10 @@ use log::LevelFilter;
 
 use crate::{
     cli::{Cli, Command, PlaceArgs},
+    client::{self, Client},
     config::Config,
     exit::Exit,
     names::{Environment, Place},
-    releases::{self, Service},
 };
 
 /// How much a command logs: what runs by itself says what it does, what a person runs only what is wrong.
@@ -84,9 +84,9 @@ fn configuration(cli: &Cli) -> Result<Config> {
 }
 
 /// The client of the service that the configuration names.
-fn service(config: &Config) -> Result<Service> {
-    let by = releases::claimed_by(&variable)?;
-    Service::new(config, &by).map_err(|error| Exit::Usage.because(error))
+fn service(config: &Config) -> Result<Client> {
+    let by = client::claimed_by(&variable)?;
+    Client::new(config, &by).map_err(|error| Exit::Usage.because(error))
 }
 
 /// The place that the arguments name, the environment by default the configuration's.

@@ -3,18 +3,18 @@
 use anyhow::Result;
 
 use crate::{
+    agent,
     cli::{In, Out},
     config::Config,
     exit::Exit,
-    worker,
 };
 
 /// Takes the box out.
 pub fn take_out(config: &Config, args: &Out) -> Result<Exit> {
-    worker::take_out(config, &args.role, &args.reason)
+    agent::manual::take_out(config, &args.role, &args.reason)
 }
 
 /// Brings it back.
 pub fn bring_in(config: &Config, args: &In) -> Result<Exit> {
-    worker::bring_in(config, &args.role, args.reason.as_deref().unwrap_or("brought back by hand"))
+    agent::manual::bring_in(config, &args.role, args.reason.as_deref().unwrap_or("brought back by hand"))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{cli::Run, config::Config, exit::Exit, worker};
+use crate::{agent::worker, cli::Run, config::Config, exit::Exit};
 
 /// Runs the command.
 pub fn run(config: &Config, args: &Run) -> Result<Exit> {

@@ -6,10 +6,10 @@ use super::watch;
 use crate::{
     api::{Deploy, NewDeploy, State},
     cli::{Promote, Rollback, Start},
+    client::{Client, Error},
     config::Config,
     exit::Exit,
     names::Place,
-    releases::{Error, Service},
     screen,
 };
 
@@ -56,7 +56,7 @@ pub fn promote(config: &Config, args: &Promote) -> Result<Exit> {
 }
 
 /// Says what began, and watches it where that was asked for.
-fn follow(service: &Service, place: &Place, deploy: Result<Deploy, Error>, wait: bool) -> Result<Exit> {
+fn follow(service: &Client, place: &Place, deploy: Result<Deploy, Error>, wait: bool) -> Result<Exit> {
     let deploy = match deploy {
         Ok(deploy) => deploy,
         // Who waits for an outcome gets the one that a broken release has.

@@ -16,10 +16,10 @@ use super::{
 use crate::{
     api::{AuditEntry, Deploy, Freeze, Locks, Running, State},
     cli::{Filter, Status},
+    client::{Client, Result as Answer},
     config::Config,
     exit::Exit,
     names::Place,
-    releases::{Result as Answer, Service},
     screen::{self, Cell, Live, Paint, Style, age},
 };
 
@@ -52,7 +52,7 @@ struct Json<'a> {
     running: &'a [Running],
 }
 
-fn watch(service: &Service, filter: &Filter) -> Result<Exit> {
+fn watch(service: &Client, filter: &Filter) -> Result<Exit> {
     let interrupt = Interrupt::listen()?;
     let style = Style::for_stdout();
     let mut live = screen::is_terminal().then(Live::default);
@@ -88,7 +88,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(service: &Service, filter: &Filter) -> Answer<Self> {
+    fn look(service: &Client, filter: &Filter) -> Answer<Self> {
         let (role, environment) = (filter.role.as_ref(), filter.environment.as_ref());
         let running = service.running(role, environment)?;
         let mut deploys = service.deploys(role, environment, PAST)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::{config::Config, exit::Exit, worker};
+use crate::{agent::worker, config::Config, exit::Exit};
 
 /// Runs the command.
 pub fn run(config: &Config) -> Result<Exit> {

@@ -16,11 +16,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
     api::{Deploy, LockRow, Phase, State},
+    client::{Client, Error},
     exit::Exit,
     names::{BoxName, Place},
     pause::pause,
     process::never,
-    releases::{Error, Service},
     retry::retrying,
     screen::{self, Live, Paint, Style},
 };
@@ -57,7 +57,7 @@ impl Interrupt {
 }
 
 /// Watches `deploy` to its end, and answers its outcome.
-pub fn to_its_end(service: &Service, deploy: Deploy) -> Result<Exit> {
+pub fn to_its_end(service: &Client, deploy: Deploy) -> Result<Exit> {
     let interrupt = Interrupt::listen()?;
     let place = Place { environment: deploy.environment.clone(), role: deploy.role.clone() };
     let mut view = View::new();
@@ -185,7 +185,7 @@ fn changes(before: &BTreeMap<BoxName, Phase>, deploy: &Deploy, said: &mut Vec<St
 }
 
 /// Prints how `deploy` ended, with the evidence where its release is broken, and answers the exit code that says so.
-fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
+fn tell_the_end(service: &Client, deploy: &Deploy) -> Result<Exit> {
     let now = Timestamp::now();
     let mut lines = vec![screen::outcome(Style::for_stdout(), deploy, now)];
     if deploy.state != State::Deployed {
@@ -218,7 +218,7 @@ fn tell_the_end(service: &Service, deploy: &Deploy) -> Result<Exit> {
 }
 
 /// What a broken release left behind: the reason, and its container's last words, indented.
-pub fn evidence(service: &Service, deploy: &Deploy) -> Result<Vec<String>, Error> {
+pub fn evidence(service: &Client, deploy: &Deploy) -> Result<Vec<String>, Error> {
     let Some(release) = service.release(&deploy.role, &deploy.tag)? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
     if let Some(reason) = release.reason.filter(|reason| deploy.reason.as_ref() != Some(reason)) {

@@ -5,9 +5,9 @@ use log::error;
 
 use super::configuration;
 use crate::{
+    agent::{wake, worker},
     cli::{Cli, Worker},
     exit::Exit,
-    wake, worker,
 };
 
 /// Runs the command.

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::{
+    api_error::{ApiError, ApiResult, Kind},
     http::Request,
-    refusal::{Answer, Kind, Refusal},
 };
 use crate::{
     config::{Scope, ServiceConfig, Token, Verb},
@@ -49,17 +49,17 @@ impl Auth {
     }
 
     /// Who sent this request.
-    pub fn caller(&self, request: &Request) -> Answer<Caller> {
+    pub fn caller(&self, request: &Request) -> ApiResult<Caller> {
         let claimed = request.header("deployctl-by").and_then(claim);
         if self.tokens.is_empty() {
             // A page in a browser on this host can send requests here, but not without saying where it came from.
             if request.header("origin").is_some() {
-                return Err(Refusal::new(Kind::Forbidden, "requests from web pages need a token: add service.tokens"));
+                return Err(ApiError::new(Kind::Forbidden, "requests from web pages need a token: add service.tokens"));
             }
             return Ok(Caller { token: None, claimed });
         }
         let Some(shown) = request.header("authorization").and_then(bearer) else {
-            return Err(Refusal::new(Kind::Unauthorized, "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)"));
+            return Err(ApiError::new(Kind::Unauthorized, "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)"));
         };
         let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
         // Every token is compared whole, so that the time it takes says nothing.
@@ -69,7 +69,7 @@ impl Auth {
         });
         match known {
             Some(token) => Ok(Caller { token: Some((token.name.clone(), token.can.clone())), claimed }),
-            None => Err(Refusal::new(
+            None => Err(ApiError::new(
                 Kind::Unauthorized,
                 "the token is not known: ask for one whose SHA-256 is in service.tokens",
             )),
@@ -120,19 +120,19 @@ impl Caller {
     }
 
     /// Refuses unless the caller [may](Self::may).
-    pub fn need(&self, verb: Verb, environment: Option<&Environment>) -> Answer<()> {
+    pub fn need(&self, verb: Verb, environment: Option<&Environment>) -> ApiResult<()> {
         if self.may(verb, environment) {
             return Ok(());
         }
         let place = environment.map(|e| format!(" in {e}")).unwrap_or_default();
-        Err(Refusal::new(
+        Err(ApiError::new(
             Kind::Forbidden,
             format!("the token {} has not the scope {verb}{place}", self.token.as_ref().map_or("", |(name, _)| name)),
         ))
     }
 
     /// Refuses unless the caller may do `verb` in some environment: for what belongs to no environment.
-    pub fn need_anywhere(&self, verb: Verb) -> Answer<()> {
+    pub fn need_anywhere(&self, verb: Verb) -> ApiResult<()> {
         match &self.token {
             Some((_, scopes)) if !scopes.iter().any(|s| s.verb == verb || verb == Verb::Read) => self.need(verb, None),
             _ => Ok(()),

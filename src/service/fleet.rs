@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     config::Config,
-    locks::Members,
+    coordination::Members,
     names::{BoxName, Environment, Place, Role, quoted},
     serf::{Member, Serf, Status},
 };

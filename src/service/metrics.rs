@@ -8,10 +8,10 @@ use anyhow::Result;
 
 use super::{
     Service,
+    api_error::ApiResult,
     auth::Caller,
     http::{Request, Response},
     now_ms,
-    refusal::Answer,
 };
 use crate::{
     api::{Phase, State},
@@ -37,7 +37,7 @@ const PHASES: [Phase; 13] = [
 ];
 
 /// Answers whoever may read everywhere.
-pub fn show(service: &Service, caller: &Caller, _: &Request) -> Answer<Response> {
+pub fn show(service: &Service, caller: &Caller, _: &Request) -> ApiResult<Response> {
     caller.need(Verb::Read, None)?;
     Ok(Response::metrics(service.metrics()?))
 }
@@ -94,9 +94,9 @@ impl Service {
         text.family("deployctl_boxes_out", "gauge", "Boxes that deployctl has taken out of service.");
         text.family("deployctl_frozen", "gauge", "1 while nothing new starts there.");
         text.family("deployctl_releases", "gauge", "Releases that are known.");
-        let tallies = self.records.tallies()?;
-        let freezes = self.records.freezes()?;
-        let places = self.records.places()?;
+        let tallies = self.store.tallies()?;
+        let freezes = self.store.freezes()?;
+        let places = self.store.places()?;
         for place in &places {
             let labels = format!("role=\"{}\",environment=\"{}\"", place.role, place.environment);
             for state in ENDED {
@@ -115,13 +115,13 @@ impl Service {
         roles.sort();
         roles.dedup();
         for role in roles {
-            text.add("deployctl_releases", "", &format!("role=\"{role}\""), number(self.records.count_releases(role)?));
+            text.add("deployctl_releases", "", &format!("role=\"{role}\""), number(self.store.count_releases(role)?));
         }
         Ok(text.finish())
     }
 
     fn measure(&self, place: &Place, labels: &str, text: &mut Text) -> Result<()> {
-        let (current, queued, locks) = self.records.at(place, |locks| {
+        let (current, queued, locks) = self.store.at(place, |locks| {
             let current = locks.current()?;
             let shown = current.as_ref().map(|doc| locks.show(doc, true)).transpose()?;
             Ok((current.zip(shown), locks.queued()?, locks.locks()?))

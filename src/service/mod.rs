@@ -1,26 +1,22 @@
 //! The deployment service: knows releases, starts deploys, answers which tag, watches, promotes.
 //!
 //! Everything it knows is in Redis, so that it may be killed at any moment and two of them do no harm. From the top:
-//! [`routes`] says which call a request means, [`calls`] answer them, [`records`] keeps the service's own records, and
+//! [`routes`] says which call a request means, [`handlers`] answer them, [`store`] keeps the service's own records, and
 //! [`http`] is the server.
 
+mod api_error;
 mod auth;
-mod calls;
-mod decide;
-mod deploys;
-mod ends;
 mod fleet;
-mod gates;
+mod handlers;
 mod http;
 mod ids;
-mod launch;
 mod metrics;
 mod notify;
-mod promotion;
-mod records;
-mod refusal;
+mod policy;
+mod reconcile;
 mod routes;
-mod watch;
+mod start;
+mod store;
 
 use std::{
     sync::{
@@ -41,9 +37,9 @@ use self::{
     auth::Auth,
     fleet::Fleet,
     http::Server,
-    promotion::Readings,
-    records::Records,
-    watch::{Bell, Memory},
+    reconcile::GateResults,
+    reconcile::{Wakeup, WatchState},
+    store::ServiceStore,
 };
 use crate::{
     api::{AuditEntry, Kind},
@@ -62,11 +58,11 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 struct Service {
     config: Config,
     auth: Auth,
-    records: Records,
+    store: ServiceStore,
     fleet: Fleet,
-    memory: Mutex<Memory>,
-    readings: Mutex<Readings>,
-    bell: Bell,
+    watch_state: Mutex<WatchState>,
+    gate_results: Mutex<GateResults>,
+    wakeup: Wakeup,
     stopping: AtomicBool,
 }
 
@@ -80,11 +76,11 @@ pub fn run(config: Config) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
     let service = Arc::new(Service {
         auth: Auth::new(&config.service)?,
-        records: Records::new(&config)?,
+        store: ServiceStore::new(&config)?,
         fleet: Fleet::new(&config)?,
-        memory: Mutex::default(),
-        readings: Mutex::default(),
-        bell: Bell::default(),
+        watch_state: Mutex::default(),
+        gate_results: Mutex::default(),
+        wakeup: Wakeup::default(),
         stopping: AtomicBool::new(false),
         config,
     });
@@ -94,17 +90,17 @@ pub fn run(config: Config) -> Result<()> {
         .context("cannot write to stdout")?;
     let answering = Arc::clone(&service);
     server.start(move |request| routes::answer(&answering, request))?;
-    in_background("watch", &service, watch::run)?;
+    in_background("watch", &service, reconcile::run)?;
     in_background("heartbeat", &service, heartbeat)?;
 
     let signal = signals.forever().next();
     log::info!("stops, told by signal {}", signal.unwrap_or_default());
     service.stopping.store(true, Ordering::SeqCst);
-    service.ring();
+    service.notify();
     let deadline = Instant::now() + STOP_PATIENCE;
     server.stop(STOP_PATIENCE);
     // Programs that threads run are being ended; what they were for is done again after the next start.
-    while service.records.has_leases() && Instant::now() < deadline {
+    while service.store.has_leases() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
@@ -119,7 +115,7 @@ fn in_background(name: &str, service: &Arc<Service>, work: fn(&Arc<Service>)) ->
 /// Keeps the leases of this process alive, also while the watch waits for something.
 fn heartbeat(service: &Arc<Service>) {
     loop {
-        service.complain("leases", service.records.renew_leases());
+        service.log_once("leases", service.store.renew_leases());
         thread::sleep(HEARTBEAT);
     }
 }
@@ -137,7 +133,7 @@ impl Service {
         let rest = entry.tag.iter().map(AsRef::as_ref).chain(entry.deploy.as_deref()).chain(entry.detail.as_deref());
         let words: Vec<&str> = place.chain(rest).collect();
         log::info!("{} by {}: {}", entry.action, entry.by, words.join(" "));
-        if let Err(error) = self.records.append(&entry) {
+        if let Err(error) = self.store.append(&entry) {
             log::error!("the audit log has no entry for {} by {}: {error:#}", entry.action, entry.by);
         }
     }
@@ -156,5 +152,5 @@ fn now_ms() -> i64 {
 
 /// The time as it stands in records: RFC 3339, UTC.
 fn now() -> String {
-    crate::locks::rfc3339(now_ms())
+    crate::coordination::rfc3339(now_ms())
 }

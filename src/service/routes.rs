@@ -1,13 +1,14 @@
 //! Which call a path and a method mean.
 
 use super::{
-    Service, calls,
+    Service,
+    api_error::{ApiError, ApiResult, Kind},
+    handlers,
     http::{Request, Response},
-    refusal::{Answer, Kind, Refusal},
 };
 use crate::service::auth::Caller;
 
-type Call = fn(&Service, &Caller, &Request) -> Answer<Response>;
+type Call = fn(&Service, &Caller, &Request) -> ApiResult<Response>;
 
 /// Answers a request, whatever it is.
 pub fn answer(service: &Service, request: &Request) -> Response {
@@ -22,28 +23,30 @@ pub fn answer(service: &Service, request: &Request) -> Response {
     response
 }
 
-fn route(service: &Service, request: &Request, path: &[&str]) -> Answer<Response> {
+fn route(service: &Service, request: &Request, path: &[&str]) -> ApiResult<Response> {
     let caller = service.auth.caller(request)?;
     let methods: &[(&str, Call)] = match path {
-        ["v1", "releases"] => &[("GET", calls::releases::list), ("POST", calls::releases::publish)],
-        ["v1", "freezes"] => {
-            &[("GET", calls::freezes::list), ("POST", calls::freezes::freeze), ("DELETE", calls::freezes::unfreeze)]
-        }
-        ["v1", "deploys"] => &[("GET", calls::deploys::list), ("POST", calls::deploys::start)],
-        ["v1", "deploys", "current"] => &[("GET", calls::deploys::current)],
-        ["v1", "deploys", _] => &[("GET", calls::deploys::show)],
-        ["v1", "deploys", _, "broken"] => &[("POST", calls::deploys::broken)],
-        ["v1", "deploys", _, "complete"] => &[("POST", calls::deploys::complete)],
-        ["v1", "deploys", _, "cancel"] => &[("POST", calls::deploys::cancel)],
-        ["v1", "rollbacks"] => &[("POST", calls::deploys::roll_back)],
-        ["v1", "promotions"] => &[("POST", calls::deploys::promote)],
-        ["v1", "running"] => &[("GET", calls::deploys::running)],
-        ["v1", "locks"] => &[("GET", calls::locks::list)],
-        ["v1", "locks", _] => &[("DELETE", calls::locks::free)],
-        ["v1", "audit"] => &[("GET", calls::audit::list)],
+        ["v1", "releases"] => &[("GET", handlers::releases::list), ("POST", handlers::releases::publish)],
+        ["v1", "freezes"] => &[
+            ("GET", handlers::freezes::list),
+            ("POST", handlers::freezes::freeze),
+            ("DELETE", handlers::freezes::unfreeze),
+        ],
+        ["v1", "deploys"] => &[("GET", handlers::deploys::list), ("POST", handlers::deploys::start)],
+        ["v1", "deploys", "current"] => &[("GET", handlers::deploys::current)],
+        ["v1", "deploys", _] => &[("GET", handlers::deploys::show)],
+        ["v1", "deploys", _, "broken"] => &[("POST", handlers::deploys::broken)],
+        ["v1", "deploys", _, "complete"] => &[("POST", handlers::deploys::complete)],
+        ["v1", "deploys", _, "cancel"] => &[("POST", handlers::deploys::cancel)],
+        ["v1", "rollbacks"] => &[("POST", handlers::deploys::roll_back)],
+        ["v1", "promotions"] => &[("POST", handlers::deploys::promote)],
+        ["v1", "running"] => &[("GET", handlers::deploys::running)],
+        ["v1", "locks"] => &[("GET", handlers::locks::list)],
+        ["v1", "locks", _] => &[("DELETE", handlers::locks::free)],
+        ["v1", "audit"] => &[("GET", handlers::audit::list)],
         ["metrics"] => &[("GET", super::metrics::show)],
         ["healthz"] => &[("GET", |service, _, _| Ok(health(service)))],
-        _ => return Err(Refusal::new(Kind::NotFound, format!("there is no /{}", path.join("/")))),
+        _ => return Err(ApiError::new(Kind::NotFound, format!("there is no /{}", path.join("/")))),
     };
     if let Some((_, call)) = methods.iter().find(|(method, _)| *method == request.method) {
         return call(service, &caller, request);
@@ -54,6 +57,6 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> Answer<Response
 
 /// Liveness: the service answers. A Redis that does not is told, but is no reason to restart the service.
 fn health(service: &Service) -> Response {
-    let redis = if service.records.ping().is_ok() { "ok" } else { "unreachable" };
+    let redis = if service.store.ping().is_ok() { "ok" } else { "unreachable" };
     Response::json(200, &serde_json::json!({ "status": "ok", "redis": redis }))
 }

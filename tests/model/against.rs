@@ -1,6 +1,6 @@
 //! The Redis in memory, held against a real one: the same commands, and the same scripts, must have the same answers.
 
-use deployctl::locks::scripts::Script;
+use deployctl::coordination::scripts::Script;
 use serde_json::{Value as Json, json};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, mem, rc::Rc};
 
-use deployctl::locks::scripts::Script;
+use deployctl::coordination::scripts::Script;
 use mlua::{Function, Lua, Table, Value, Variadic};
 use serde_json::{Map, Value as Json};
 

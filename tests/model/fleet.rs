@@ -1,6 +1,6 @@
 //! How one state leads to the next: each box, the service and the world do what the real ones do, by the real scripts.
 
-use deployctl::locks::scripts::Script;
+use deployctl::coordination::scripts::Script;
 use serde_json::{Value as Json, json};
 
 use crate::{

@@ -4,7 +4,7 @@ use std::{sync::Barrier, thread, time::Duration};
 
 use deployctl::{
     api::{Phase, State},
-    locks::{Acquired, Cancelled},
+    coordination::{AcquireReply, CancelReply},
 };
 
 use crate::{
@@ -28,8 +28,8 @@ fn after_a_cancel_nobody_gets_a_lock_and_who_is_out_finishes() {
         world.begin("d", &["a", "b", "c"], "1/3");
         let (mut a, mut b) = (world.worker("a", "d"), world.worker("b", "d"));
         a.go_out();
-        assert_eq!(world.cancel(false), Cancelled::Stopped { id: "d".to_owned() });
-        let Acquired::Stop { stop, cancel: Some(cancel), .. } = b.acquire() else { panic!("b got a lock") };
+        assert_eq!(world.cancel(false), CancelReply::Stopped { id: "d".to_owned() });
+        let AcquireReply::Stop { stop, cancel: Some(cancel), .. } = b.acquire() else { panic!("b got a lock") };
         assert_eq!((stop.as_str(), cancel.by.as_str(), cancel.reason.as_str()), ("cancelled", "ann", "enough"));
         b.finish(Phase::Cancelled, true);
         let pulse = a.renew(Some(Phase::Starting), true);
@@ -55,13 +55,14 @@ fn cancel_against_acquire_no_grant_comes_after_it() {
                 let (mut worker, start) = (world.worker(box_, "d"), &start);
                 scope.spawn(move || {
                     start.wait();
-                    let left = worker.gets_lock() && matches!(worker.leave(), deployctl::locks::Left::Left { .. });
+                    let left = worker.gets_lock()
+                        && matches!(worker.leave(), deployctl::coordination::LeaveReply::Left { .. });
                     let cancelled = worker.locks.cancel_of("d").unwrap();
                     if left && let Some(cancel) = cancelled {
                         // It left, so it left before.
                         assert!(!cancel.by.is_empty());
                     }
-                    assert!(matches!(worker.acquire(), Acquired::Granted { .. } | Acquired::Stop { .. }));
+                    assert!(matches!(worker.acquire(), AcquireReply::Granted { .. } | AcquireReply::Stop { .. }));
                 });
             }
             start.wait();
@@ -115,9 +116,9 @@ fn the_cancel_key_is_set_once_but_broken_outweighs() {
 #[test]
 fn what_has_ended_cannot_be_cancelled() {
     on_redis(|world| {
-        let refused = |cancelled: Cancelled| match cancelled {
-            Cancelled::Refused { refused, state } => (refused, state),
-            Cancelled::Stopped { id } => panic!("stopped {id}"),
+        let refused = |cancelled: CancelReply| match cancelled {
+            CancelReply::Refused { refused, state } => (refused, state),
+            CancelReply::Stopped { id } => panic!("stopped {id}"),
         };
         assert_eq!(refused(world.cancel(false)), ("ended".to_owned(), None));
         world.begin("d", &["a"], "1/3");
@@ -138,7 +139,7 @@ fn a_hold_stops_grants_for_others_until_every_holder_knows() {
         b.go_out();
         a.hold(LONG);
         b.hold(LONG);
-        let Acquired::Wait { wait, .. } = c.acquire() else { panic!("c got a lock") };
+        let AcquireReply::Wait { wait, .. } = c.acquire() else { panic!("c got a lock") };
         assert!(wait.contains("finds out whether the release is broken"), "{wait}");
         a.lift_hold();
         assert!(!c.gets_lock(), "b still finds out");
@@ -189,7 +190,7 @@ fn a_box_that_is_out_is_not_stopped_by_a_hold() {
         b.hold(LONG);
         let mut again = world.worker("a", "d");
         assert!(again.gets_lock());
-        assert!(matches!(again.leave(), deployctl::locks::Left::Left { .. }));
+        assert!(matches!(again.leave(), deployctl::coordination::LeaveReply::Left { .. }));
     });
 }
 

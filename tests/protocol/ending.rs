@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::{Phase, State},
-    locks::Patience,
+    coordination::Timeouts,
 };
 
 use crate::world::{SOON, alive, on_redis, patient};
@@ -46,8 +46,8 @@ fn without_a_single_box_that_is_done_a_deploy_is_not_deployed() {
         world.begin("none", &[], "1/3");
         assert_eq!(world.look("none", &alive(&[]), &patient()).state, State::Failed);
         world.begin("d", &["a"], "1/3");
-        let gone = deployctl::locks::Members { left: crate::world::names(&["a"]), ..Default::default() };
-        let ended = world.look_until_ended("d", &gone, &Patience { interval: Duration::ZERO, ..patient() });
+        let gone = deployctl::coordination::Members { left: crate::world::names(&["a"]), ..Default::default() };
+        let ended = world.look_until_ended("d", &gone, &Timeouts { interval: Duration::ZERO, ..patient() });
         assert_eq!(ended.state, State::Failed);
     });
 }
@@ -110,7 +110,7 @@ fn a_box_that_is_out_and_may_still_restore_itself_is_waited_for_but_not_for_ever
         let mut b = world.worker("b", "d");
         assert!(!world.look("d", &alive(&THREE), &patient()).ended, "a may come");
         // a never does, while b goes on asking.
-        let patience = Patience { join: Duration::from_millis(300), ..patient() };
+        let patience = Timeouts { join: Duration::from_millis(300), ..patient() };
         let ended = crate::support::wait_for(SOON, "d ends", || {
             assert!(!b.gets_lock());
             let ended = world.look("d", &alive(&THREE), &patience);
@@ -126,7 +126,7 @@ fn join_timeout_ends_a_deploy_of_which_nothing_is_heard() {
     on_redis(|world| {
         world.begin("d", &THREE, "1/3");
         world.worker("a", "d").complete();
-        let patience = Patience { join: Duration::from_millis(300), silence: Duration::ZERO, ..patient() };
+        let patience = Timeouts { join: Duration::from_millis(300), silence: Duration::ZERO, ..patient() };
         let ended = world.look_until_ended("d", &alive(&THREE), &patience);
         assert_eq!(ended.state, State::Failed);
         assert_eq!(ended.reason.as_deref(), Some("nothing was heard of b, c within join_timeout"));
@@ -138,7 +138,7 @@ fn silent_boxes_are_counted_so_that_they_are_asked_again() {
     on_redis(|world| {
         world.begin("d", &THREE, "1/3");
         assert_eq!(world.look("d", &alive(&THREE), &patient()).silent, 0);
-        let impatient = Patience { silence: Duration::from_millis(200), ..patient() };
+        let impatient = Timeouts { silence: Duration::from_millis(200), ..patient() };
         let mut a = world.worker("a", "d");
         crate::support::wait_until(SOON, "two are silent", || {
             a.renew(None, false);
@@ -152,7 +152,7 @@ fn a_worker_that_was_killed_at_work_is_called_again_before_its_lock_expires() {
     on_redis(|world| {
         world.begin("d", &["a"], "1/3");
         world.worker("a", "d").go_out();
-        let impatient = Patience { silence: Duration::from_millis(200), ..patient() };
+        let impatient = Timeouts { silence: Duration::from_millis(200), ..patient() };
         assert_eq!(world.look("d", &alive(&["a"]), &impatient).silent, 0);
         crate::support::wait_until(SOON, "it is silent", || world.look("d", &alive(&["a"]), &impatient).silent == 1);
         assert_eq!(world.phase("d", "a"), Phase::Draining, "it is not lost yet");
@@ -167,7 +167,7 @@ fn join_timeout_does_not_end_a_deploy_in_which_somebody_works() {
         a.go_out();
         let start = std::time::Instant::now();
         crate::support::wait_until(SOON, "time passes", || {
-            assert!(!world.look("d", &alive(&THREE), &Patience { join: Duration::ZERO, ..patient() }).ended);
+            assert!(!world.look("d", &alive(&THREE), &Timeouts { join: Duration::ZERO, ..patient() }).ended);
             start.elapsed() > Duration::from_millis(200)
         });
     });
@@ -179,7 +179,7 @@ fn lock_timeout_counts_from_the_last_progress() {
         world.begin("d", &THREE, "1/3");
         let mut a = world.worker("a", "d");
         a.go_out();
-        let patience = Patience { lock: Duration::from_millis(400), ..patient() };
+        let patience = Timeouts { lock: Duration::from_millis(400), ..patient() };
         let start = std::time::Instant::now();
         let mut phases = [Phase::Starting, Phase::Verifying].iter().cycle();
         crate::support::wait_until(SOON, "twice the time passes", || {
@@ -204,7 +204,7 @@ fn deploy_timeout_bounds_the_whole_and_waits_for_who_works() {
         world.begin("d", &THREE, "1/3");
         let mut a = world.worker("a", "d");
         a.go_out();
-        let patience = Patience { deploy: Duration::from_millis(1), ..patient() };
+        let patience = Timeouts { deploy: Duration::from_millis(1), ..patient() };
         crate::support::wait_until(SOON, "it is cancelled", || {
             assert!(!world.look("d", &alive(&THREE), &patience).ended, "a works");
             world.locks().cancel_of("d").unwrap().is_some()
@@ -220,7 +220,7 @@ fn a_lock_that_never_expires_does_not_keep_a_deploy_for_ever() {
         world.begin("d", &THREE, "1/3");
         world.redis.command(&["SET", "t:{staging:app}:lock:1", "a"]);
         assert!(!world.worker("b", "d").gets_lock());
-        let patience = Patience { ttl: Duration::ZERO, deploy: Duration::from_millis(200), ..patient() };
+        let patience = Timeouts { ttl: Duration::ZERO, deploy: Duration::from_millis(200), ..patient() };
         assert_eq!(world.look_until_ended("d", &alive(&THREE), &patience).state, State::Failed);
     });
 }
@@ -228,7 +228,7 @@ fn a_lock_that_never_expires_does_not_keep_a_deploy_for_ever() {
 #[test]
 fn a_box_that_a_person_keeps_out_does_not_make_a_deploy_fail() {
     on_redis(|world| {
-        let kept = deployctl::locks::Hand { reason: Some("new disk".to_owned()), ..crate::world::hand(6) };
+        let kept = deployctl::coordination::Hand { reason: Some("new disk".to_owned()), ..crate::world::hand(6) };
         let mut z = world.stranger("z", "hand.1");
         z.acquire_with(Duration::ZERO, Some(&kept));
         z.leave_with(Some(&kept), &[]);

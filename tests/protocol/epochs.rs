@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    locks::{Acquired, Joined, Renewal},
+    coordination::{AcquireReply, JoinReply, RenewRequest},
 };
 
 use crate::{
@@ -17,14 +17,14 @@ const THREE: [&str; 3] = ["a", "b", "c"];
 #[track_caller]
 fn settles(worker: &mut Worker) {
     let acquired = worker.acquire_with(LONG, None);
-    assert!(matches!(&acquired, Acquired::Wait { wait, .. } if wait.contains("Redis restarted")), "{acquired:?}");
+    assert!(matches!(&acquired, AcquireReply::Wait { wait, .. } if wait.contains("Redis restarted")), "{acquired:?}");
 }
 
 #[test]
 fn a_new_redis_grants_at_once() {
     on_redis(|world| {
         world.begin("d", &THREE, "1/3");
-        assert!(matches!(world.worker("a", "d").acquire_with(LONG, None), Acquired::Granted { .. }));
+        assert!(matches!(world.worker("a", "d").acquire_with(LONG, None), AcquireReply::Granted { .. }));
     });
 }
 
@@ -42,9 +42,9 @@ fn after_a_restart_nothing_is_granted_for_a_while_and_all_is_as_it_was() {
         assert!(Some(pulse.epoch) != before, "a worker can see that the epoch is another");
         assert_eq!((world.out(), world.holders()), (vec!["a".to_owned()], vec![(1, "a".to_owned())]));
         // Who is out gets a lock even now.
-        assert!(matches!(world.worker("a", "d").acquire_with(LONG, None), Acquired::Granted { out: true, .. }));
+        assert!(matches!(world.worker("a", "d").acquire_with(LONG, None), AcquireReply::Granted { out: true, .. }));
         wait_until(SOON, "b gets a lock", || {
-            matches!(b.acquire_with(Duration::from_millis(500), None), Acquired::Granted { .. })
+            matches!(b.acquire_with(Duration::from_millis(500), None), AcquireReply::Granted { .. })
         });
     });
 }
@@ -56,7 +56,7 @@ fn an_emptied_redis_hears_who_is_out_before_it_grants() {
         let (mut a, mut b) = (world.worker("a", "d1"), world.worker("b", "d1"));
         a.go_out();
         world.redis.flush();
-        assert!(matches!(b.acquire(), Acquired::Stop { stop, .. } if stop == "ended"), "nothing rolls any more");
+        assert!(matches!(b.acquire(), AcquireReply::Stop { stop, .. } if stop == "ended"), "nothing rolls any more");
         let pulse = a.renew(Some(Phase::Starting), true);
         assert!(pulse.ended && pulse.cancel.is_none());
         assert_eq!((world.out(), world.holders()), (vec!["a".to_owned()], vec![(1, "a".to_owned())]));
@@ -72,7 +72,7 @@ fn an_emptied_redis_hears_who_is_out_before_it_grants() {
 #[test]
 fn an_emptied_redis_hears_whom_a_person_keeps_out() {
     on_redis(|world| {
-        let says = Renewal {
+        let says = RenewRequest {
             name: &name("a"),
             deploy: "hand.a",
             phase: None,
@@ -101,7 +101,7 @@ fn whoever_remembers_another_epoch_makes_an_emptied_redis_settle() {
         // A service that has just started remembers nothing.
         world.begin("d2", &THREE, "1/3");
         b.deploy = "d2".to_owned();
-        assert!(matches!(b.join(), Joined::Seated { .. }));
+        assert!(matches!(b.join(), JoinReply::Seated { .. }));
         settles(&mut world.worker("c", "d2"));
     });
 }
@@ -115,7 +115,7 @@ fn work_by_hand_settles_too() {
         let mut by_hand = world.stranger("a", "hand.1");
         by_hand.epoch = epoch;
         let acquired = by_hand.acquire_with(LONG, Some(&crate::world::hand(3)));
-        assert!(matches!(acquired, Acquired::Wait { .. }), "{acquired:?}");
+        assert!(matches!(acquired, AcquireReply::Wait { .. }), "{acquired:?}");
     });
 }
 
@@ -129,6 +129,6 @@ fn a_box_that_is_out_says_so_even_while_it_waits_for_its_lock() {
         world.redis.flush();
         again.renew(None, true);
         assert_eq!(world.out(), ["a"]);
-        assert!(matches!(again.acquire_with(LONG, None), Acquired::Granted { out: true, .. }));
+        assert!(matches!(again.acquire_with(LONG, None), AcquireReply::Granted { out: true, .. }));
     });
 }

@@ -4,7 +4,7 @@ use std::{sync::Barrier, thread, time::Duration};
 
 use deployctl::{
     api::Phase,
-    locks::{Acquired, Joined},
+    coordination::{AcquireReply, JoinReply},
 };
 
 use crate::{
@@ -38,7 +38,7 @@ fn there_are_as_many_locks_as_max_parallel_says() {
             world.begin("d", &boxes, max_parallel);
             let mut workers = fleet(world, "d", &boxes);
             let granted = workers.iter_mut().filter_map(|worker| match worker.acquire() {
-                Acquired::Granted { granted, size: of, locks: n, .. } => Some((granted, of, n)),
+                AcquireReply::Granted { granted, size: of, locks: n, .. } => Some((granted, of, n)),
                 _ => None,
             });
             let expected: Vec<_> = (1..=locks).map(|suffix| (suffix, size, locks)).collect();
@@ -87,7 +87,7 @@ fn many_boxes_at_once_all_get_through_and_never_more_than_n_are_out() {
                 let (mut worker, out) = (world.worker(box_, "d"), &out);
                 scope.spawn(move || {
                     wait_for(LONG, "a lock", || match worker.acquire() {
-                        Acquired::Granted { .. } => Ok(()),
+                        AcquireReply::Granted { .. } => Ok(()),
                         other => {
                             worker.locks.wait_for_wake(Duration::from_millis(500)).unwrap();
                             Err(format!("{other:?}"))
@@ -111,7 +111,7 @@ fn a_box_that_waits_is_told_for_whom_and_the_table_says_so() {
     on_redis(|world| {
         world.begin("d", &["a", "b", "c"], "1/3");
         world.worker("a", "d").go_out();
-        let Acquired::Wait { wait, .. } = world.worker("b", "d").acquire() else { panic!("b got a lock") };
+        let AcquireReply::Wait { wait, .. } = world.worker("b", "d").acquire() else { panic!("b got a lock") };
         assert_eq!(wait, "1 of 1 lock: a");
         let row = world.deploy("d").boxes.into_iter().find(|row| row.name == name("b")).unwrap();
         assert_eq!(row.detail.as_deref(), Some("1 of 1 lock: a"));
@@ -128,7 +128,7 @@ fn a_lock_that_somebody_else_set_is_respected() {
             let mut worker = world.worker("a", "d");
             world.redis.command(&["SET", &format!("{BASE}lock:1"), value, "PX", "60000"]);
             let acquired = worker.acquire();
-            assert!(matches!(acquired, Acquired::Wait { .. }), "{value}: {acquired:?}");
+            assert!(matches!(acquired, AcquireReply::Wait { .. }), "{value}: {acquired:?}");
             assert_eq!(world.holders().len(), 1, "{value}: `locks` shows it");
             assert!(!world.look("d", &crate::world::alive(&["a"]), &crate::world::patient()).ended);
             world.redis.command(&["SET", &format!("{BASE}lock:1"), value, "PX", "1"]);
@@ -163,7 +163,9 @@ fn a_worker_that_starts_again_gets_its_own_lock_with_a_new_token_at_once() {
         assert!(new.gets_lock(), "the lock is its own");
         assert_eq!(new.held.as_ref().unwrap().suffix, 1);
         assert_ne!(new.held.as_ref().unwrap().token, old.held.as_ref().unwrap().token);
-        assert!(matches!(old.leave(), deployctl::locks::Left::Refused { refused, .. } if refused == "not_owner"));
+        assert!(
+            matches!(old.leave(), deployctl::coordination::LeaveReply::Refused { refused, .. } if refused == "not_owner")
+        );
         old.finish(Phase::Failed, true);
         assert_eq!(world.holders(), [(1, "a".to_owned())], "the old worker cannot free its successor's lock");
     });
@@ -179,8 +181,8 @@ fn a_box_that_failed_uses_up_a_lock_until_it_tries_again() {
         assert_eq!((world.out(), world.holders()), (vec![], vec![]));
         let mut b = world.worker("b", "d");
         assert!(!b.gets_lock(), "a failed and uses up the only lock");
-        assert!(matches!(a.join(), Joined::Seated { joined: false, phase: Phase::Failed, .. }), "it stays as it is");
-        assert!(matches!(a.join_with(&[], true), Joined::Seated { joined: true, .. }), "unless a person retries");
+        assert!(matches!(a.join(), JoinReply::Seated { joined: false, phase: Phase::Failed, .. }), "it stays as it is");
+        assert!(matches!(a.join_with(&[], true), JoinReply::Seated { joined: true, .. }), "unless a person retries");
         assert!(a.gets_lock(), "it is not blocked by itself");
         a.leave();
         a.finish(Phase::Done, true);
@@ -198,7 +200,7 @@ fn a_box_that_is_out_goes_first_and_is_not_blocked_by_itself() {
         assert!(!world.worker("b", "d2").gets_lock(), "a is out");
         let mut again = world.worker("a", "d2");
         let acquired = again.acquire();
-        assert!(matches!(acquired, Acquired::Granted { out: true, .. }), "{acquired:?}");
+        assert!(matches!(acquired, AcquireReply::Granted { out: true, .. }), "{acquired:?}");
         again.leave();
         again.finish(Phase::Done, true);
         assert!(world.worker("b", "d2").gets_lock());
@@ -216,13 +218,13 @@ fn a_box_that_is_out_gets_a_lock_even_where_none_is_free_and_after_a_cancel() {
         world.redis.command(&["SET", &format!("{BASE}lock:1"), "z", "PX", "60000"]);
         world.cancel(false);
         let mut again = world.worker("a", "d1");
-        let Acquired::Granted { granted, out, cancel, .. } = again.acquire() else { panic!("no lock") };
+        let AcquireReply::Granted { granted, out, cancel, .. } = again.acquire() else { panic!("no lock") };
         assert_eq!((granted, out), (2, true));
         assert_eq!(cancel.unwrap().by, "ann");
         // Also after the end.
         again.finish(Phase::RolledBack, false);
         world.look_until_ended("d1", &crate::world::alive(&[]), &crate::world::patient());
-        assert!(matches!(again.acquire(), Acquired::Granted { out: true, .. }));
+        assert!(matches!(again.acquire(), AcquireReply::Granted { out: true, .. }));
         again.finish(Phase::RolledBack, true);
         assert_eq!(world.out(), Vec::<String>::new());
     });
@@ -252,15 +254,18 @@ fn the_search_goes_on_where_a_lock_was_freed_and_wraps() {
 fn work_by_hand_takes_a_lock_of_the_same_and_never_during_a_deploy() {
     on_redis(|world| {
         let mut by_hand = world.stranger("a", "hand.1");
-        assert!(matches!(by_hand.acquire_with(Duration::ZERO, Some(&hand(3))), Acquired::Granted { granted: 1, .. }));
+        assert!(matches!(
+            by_hand.acquire_with(Duration::ZERO, Some(&hand(3))),
+            AcquireReply::Granted { granted: 1, .. }
+        ));
         let mut other = world.stranger("b", "hand.2");
-        assert!(matches!(other.acquire_with(Duration::ZERO, Some(&hand(3))), Acquired::Wait { .. }));
+        assert!(matches!(other.acquire_with(Duration::ZERO, Some(&hand(3))), AcquireReply::Wait { .. }));
         // A deploy that begins now waits for it as for any other.
         world.begin("d", &["a", "b", "c"], "1/3");
         let mut worker = world.worker("b", "d");
         assert!(!worker.gets_lock());
         let stop = world.stranger("c", "hand.3").acquire_with(Duration::ZERO, Some(&hand(3)));
-        assert!(matches!(stop, Acquired::Stop { stop, current: Some(id), .. } if stop == "rolling" && id == "d"));
+        assert!(matches!(stop, AcquireReply::Stop { stop, current: Some(id), .. } if stop == "rolling" && id == "d"));
         by_hand.give_back();
         assert!(worker.gets_lock());
     });
@@ -270,13 +275,13 @@ fn work_by_hand_takes_a_lock_of_the_same_and_never_during_a_deploy() {
 fn nobody_gets_a_lock_for_a_deploy_that_is_not_the_current_one() {
     on_redis(|world| {
         let mut nowhere = world.stranger("a", "d0");
-        assert!(matches!(nowhere.acquire(), Acquired::Stop { stop, .. } if stop == "ended"));
+        assert!(matches!(nowhere.acquire(), AcquireReply::Stop { stop, .. } if stop == "ended"));
         world.begin("d1", &["a", "b", "c"], "1/3");
         let mut old = world.worker("a", "d1");
         world.supersede("d2", &["a", "b", "c"]);
-        let Acquired::Stop { stop, current, cancel } = old.acquire() else { panic!("granted") };
+        let AcquireReply::Stop { stop, current, cancel } = old.acquire() else { panic!("granted") };
         assert_eq!((stop.as_str(), current.as_deref()), ("ended", Some("d2")));
         assert!(cancel.unwrap().superseded);
-        assert!(matches!(old.join(), Joined::Refused { refused, .. } if refused == "ended"));
+        assert!(matches!(old.join(), JoinReply::Refused { refused, .. } if refused == "ended"));
     });
 }

@@ -88,7 +88,10 @@ fn two_prefixes_on_one_redis_do_not_meet() {
         world.begin("d", &["a"], "1/3");
         let place = deployctl::names::Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
         let url = deployctl::secret::Secret::new(world.redis.url());
-        let mut other = deployctl::locks::Locks::new(deployctl::locks::Store::new(&url, "other").unwrap(), &place);
+        let mut other = deployctl::coordination::Coordinator::new(
+            deployctl::coordination::RedisConnection::new(&url, "other").unwrap(),
+            &place,
+        );
         assert_eq!(other.current().unwrap(), None);
     });
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    locks::{Left, Survey},
+    coordination::{LeaveReply, Survey},
 };
 
 use crate::world::{BASE, Worker, hand, names, on_redis};
@@ -18,16 +18,16 @@ fn survey(key: &str, me: &str, in_service: &[&str]) -> Survey {
 }
 
 #[track_caller]
-fn refused(left: Left) -> String {
+fn refused(left: LeaveReply) -> String {
     match left {
-        Left::Refused { refused, .. } => refused,
-        Left::Left { .. } => panic!("it left"),
+        LeaveReply::Refused { refused, .. } => refused,
+        LeaveReply::Left { .. } => panic!("it left"),
     }
 }
 
-fn floor_of(left: Left) -> (u32, u32, String) {
+fn floor_of(left: LeaveReply) -> (u32, u32, String) {
     match left {
-        Left::Refused { others, floor, key, refused, .. } if refused == "floor" => {
+        LeaveReply::Refused { others, floor, key, refused, .. } if refused == "floor" => {
             (others.unwrap(), floor.unwrap(), key.unwrap())
         }
         other => panic!("{other:?}"),
@@ -42,7 +42,7 @@ fn who_leaves_stands_in_out_and_holds_its_lock_anew() {
         worker.ttl = Duration::from_secs(5);
         assert!(worker.gets_lock());
         worker.ttl = Duration::from_secs(50);
-        assert_eq!(worker.leave(), Left::Left { left: true });
+        assert_eq!(worker.leave(), LeaveReply::Left { left: true });
         assert_eq!(world.out(), ["a"]);
         assert_eq!(world.phase("d", "a"), Phase::Draining);
         let life: i64 = world.redis.command_count(&["PTTL", &format!("{BASE}lock:1")]).try_into().unwrap();
@@ -75,7 +75,7 @@ fn nobody_leaves_after_a_cancel_an_end_or_during_another_boxs_hold() {
         assert_eq!(refused(a.leave()), "held");
         b.lift_hold();
         world.cancel(true);
-        let Left::Refused { refused: why, cancel: Some(cancel), .. } = a.leave() else { panic!("it left") };
+        let LeaveReply::Refused { refused: why, cancel: Some(cancel), .. } = a.leave() else { panic!("it left") };
         assert_eq!((why.as_str(), cancel.broken), ("cancelled", true));
         world.supersede("d2", &SIX);
         assert_eq!(refused(a.leave()), "cancelled");
@@ -91,9 +91,9 @@ fn the_floor_counts_others_in_service_less_those_announced() {
         let [mut a, mut b, ..]: [Worker; 6] = workers.try_into().ok().unwrap();
         assert!(a.gets_lock() && b.gets_lock());
         let all = ["i-a", "i-b", "i-c", "i-d", "i-e", "i-f"];
-        assert!(matches!(a.leave_with(None, &[survey("tg", "i-a", &all)]), Left::Left { .. }));
+        assert!(matches!(a.leave_with(None, &[survey("tg", "i-a", &all)]), LeaveReply::Left { .. }));
         // The load balancer does not know yet that a leaves: its target is not counted twice.
-        assert!(matches!(b.leave_with(None, &[survey("tg", "i-b", &all)]), Left::Left { .. }));
+        assert!(matches!(b.leave_with(None, &[survey("tg", "i-b", &all)]), LeaveReply::Left { .. }));
         b.finish(Phase::Done, true);
 
         let mut c = world.worker("c", "d");
@@ -103,7 +103,7 @@ fn the_floor_counts_others_in_service_less_those_announced() {
         assert_eq!(floor_of(c.leave_with(None, &[survey("tg", "i-c", &few)])), (2, 4, "tg".to_owned()));
         assert_eq!(world.out(), ["a"], "a refusal changes nothing");
         let enough = ["i-a", "i-b", "i-c", "i-d", "i-e", "i-f"];
-        assert!(matches!(c.leave_with(None, &[survey("tg", "i-c", &enough)]), Left::Left { .. }));
+        assert!(matches!(c.leave_with(None, &[survey("tg", "i-c", &enough)]), LeaveReply::Left { .. }));
     });
 }
 
@@ -117,7 +117,7 @@ fn every_load_balancer_must_be_able_to_spare_the_box() {
         let short = survey("tg-2", "10.0.0.1", &["10.0.0.1", "10.0.0.2"]);
         assert_eq!(floor_of(a.leave_with(None, &[spare.clone(), short])), (1, 2, "tg-2".to_owned()));
         let spare_too = survey("tg-2", "10.0.0.1", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-        assert!(matches!(a.leave_with(None, &[spare, spare_too]), Left::Left { .. }));
+        assert!(matches!(a.leave_with(None, &[spare, spare_too]), LeaveReply::Left { .. }));
     });
 }
 
@@ -127,7 +127,7 @@ fn a_box_that_gets_no_requests_skips_the_floor() {
         world.begin("d", &["a", "b", "c"], "1/3");
         let mut a = world.worker("a", "d");
         assert!(a.gets_lock());
-        assert!(matches!(a.leave_with(None, &[survey("tg", "i-a", &[])]), Left::Left { .. }));
+        assert!(matches!(a.leave_with(None, &[survey("tg", "i-a", &[])]), LeaveReply::Left { .. }));
     });
 }
 
@@ -140,7 +140,7 @@ fn a_box_that_is_out_already_is_not_held_up_by_the_floor() {
         // Killed before it had left the load balancer, it does so again.
         let mut again = world.worker("a", "d");
         assert!(again.gets_lock());
-        assert!(matches!(again.leave_with(None, &[survey("tg", "i-a", &["i-a", "i-b"])]), Left::Left { .. }));
+        assert!(matches!(again.leave_with(None, &[survey("tg", "i-a", &["i-a", "i-b"])]), LeaveReply::Left { .. }));
     });
 }
 
@@ -150,16 +150,16 @@ fn when_the_fleet_shrank_since_the_grant_fewer_may_leave() {
         world.begin("d", &SIX, "1/3");
         let (mut a, mut b) = (world.worker("a", "d"), world.worker("b", "d"));
         assert!(a.gets_lock() && b.gets_lock(), "2 of 6");
-        let left = deployctl::locks::Members { left: names(&["e", "f"]), ..Default::default() };
-        let patience = deployctl::locks::Patience { interval: Duration::ZERO, ..crate::world::patient() };
+        let left = deployctl::coordination::Members { left: names(&["e", "f"]), ..Default::default() };
+        let patience = deployctl::coordination::Timeouts { interval: Duration::ZERO, ..crate::world::patient() };
         crate::support::wait_until(crate::world::SOON, "e and f are gone", || {
             world.look("d", &left, &patience);
             world.deploy("d").size == 4
         });
-        assert!(matches!(a.leave(), Left::Left { .. }));
+        assert!(matches!(a.leave(), LeaveReply::Left { .. }));
         assert_eq!(floor_of(b.leave()), (2, 3, "deploy".to_owned()), "1 of 4");
         a.finish(Phase::Done, true);
-        assert!(matches!(b.leave(), Left::Left { .. }));
+        assert!(matches!(b.leave(), LeaveReply::Left { .. }));
     });
 }
 
@@ -171,8 +171,8 @@ fn by_hand_a_box_leaves_under_its_lock_and_the_floor_of_its_own_size() {
         a.acquire_with(Duration::ZERO, Some(&by_hand));
         let short = survey("tg", "i-a", &["i-a", "i-b"]);
         assert_eq!(floor_of(a.leave_with(Some(&by_hand), &[short])), (1, 2, "tg".to_owned()));
-        let kept = deployctl::locks::Hand { reason: Some("new disk".to_owned()), ..by_hand };
-        assert!(matches!(a.leave_with(Some(&kept), &[]), Left::Left { .. }));
+        let kept = deployctl::coordination::Hand { reason: Some("new disk".to_owned()), ..by_hand };
+        assert!(matches!(a.leave_with(Some(&kept), &[]), LeaveReply::Left { .. }));
         let shown = world.locks().locks().unwrap();
         assert_eq!(shown.out[0].reason.as_deref(), Some("new disk"));
     });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    locks::{Acquired, Finish, Left},
+    coordination::{AcquireReply, Finish, LeaveReply},
 };
 
 use crate::world::{BASE, LONG, SOON, on_redis};
@@ -88,7 +88,7 @@ fn a_lock_does_not_come_back_over_the_capacity() {
         assert_eq!(world.out(), ["b", "c"]);
         let pulse = slow.renew(None, false);
         assert!(pulse.lost_to.is_some(), "{pulse:?}");
-        assert!(matches!(slow.leave(), Left::Refused { refused, .. } if refused == "not_owner"));
+        assert!(matches!(slow.leave(), LeaveReply::Refused { refused, .. } if refused == "not_owner"));
     });
 }
 
@@ -115,7 +115,7 @@ fn a_successor_keeps_the_box_out_when_its_predecessor_finishes_late() {
         let mut old = world.worker("a", "d");
         old.go_out();
         let mut new = world.worker("a", "d");
-        assert!(matches!(new.acquire(), Acquired::Granted { out: true, .. }));
+        assert!(matches!(new.acquire(), AcquireReply::Granted { out: true, .. }));
         old.finish(Phase::Done, true);
         assert_eq!(world.out(), ["a"]);
         assert_eq!(world.holders(), [(1, "a".to_owned())]);

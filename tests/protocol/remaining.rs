@@ -2,7 +2,7 @@
 
 use deployctl::{
     api::Phase,
-    locks::{Finish, Joined},
+    coordination::{Finish, JoinReply},
 };
 
 use crate::world::{BASE, alive, name, on_redis, patient};
@@ -15,7 +15,7 @@ fn it_counts_the_boxes_and_each_way_out_once() {
         let mut a = world.stranger("a", "d");
         // a sees c, which the service did not.
         let joined = a.join_with(&["a", "b", "c"], false);
-        assert!(matches!(joined, Joined::Seated { joined: true, size: 3, locks: 1, out: false, .. }), "{joined:?}");
+        assert!(matches!(joined, JoinReply::Seated { joined: true, size: 3, locks: 1, out: false, .. }), "{joined:?}");
         assert_eq!(world.remaining("d"), 3);
         a.join_with(&["a", "b", "c"], false);
         assert_eq!(world.remaining("d"), 3, "joining twice changes nothing");
@@ -23,7 +23,7 @@ fn it_counts_the_boxes_and_each_way_out_once() {
         assert_eq!(a.finish(Phase::Done, true), Some(2));
         assert_eq!(a.finish(Phase::Done, true), Some(2), "nor does finishing twice");
         assert_eq!(world.remaining("d"), 2);
-        assert!(matches!(a.join(), Joined::Seated { joined: false, phase: Phase::Done, .. }), "a repeated event");
+        assert!(matches!(a.join(), JoinReply::Seated { joined: false, phase: Phase::Done, .. }), "a repeated event");
         assert_eq!(world.remaining("d"), 2);
     });
 }
@@ -84,7 +84,7 @@ fn after_the_end_a_late_worker_changes_nothing_that_counts() {
             assert_eq!((world.remaining("d1"), world.phase("d1", "a")), (0, Phase::Cancelled));
             a.renew(Some(Phase::Registering), true);
             assert_eq!(world.remaining("d1"), 0);
-            assert!(matches!(a.leave(), deployctl::locks::Left::Left { .. }), "it is out already");
+            assert!(matches!(a.leave(), deployctl::coordination::LeaveReply::Left { .. }), "it is out already");
             assert_eq!(world.remaining("d1"), 0);
             assert_eq!(a.finish(phase, true), Some(0));
             assert_eq!((world.remaining("d1"), world.remaining("d2")), (0, 3));

@@ -4,15 +4,15 @@ use std::{sync::Barrier, thread};
 
 use deployctl::{
     api::{Phase, State},
-    locks::{Acquired, Begun, Doc, GateStep},
+    coordination::{AcquireReply, BeginReply, DeployRecord, GateStep},
 };
 
 use crate::world::{BASE, alive, doc, names, on_redis, patient};
 
-fn refusal(begun: Begun) -> String {
+fn refusal(begun: BeginReply) -> String {
     match begun {
-        Begun::Refused { refused, .. } => refused,
-        Begun::Rolling { .. } => panic!("it rolls"),
+        BeginReply::Refused { refused, .. } => refused,
+        BeginReply::Rolling { .. } => panic!("it rolls"),
     }
 }
 
@@ -23,7 +23,7 @@ fn a_deploy_begins_with_the_boxes_that_the_service_saw() {
         let deploy = world.deploy("d");
         assert_eq!((deploy.state, deploy.size, deploy.locks, deploy.remaining), (State::Rolling, 3, 1, 3));
         assert!(deploy.boxes.iter().all(|row| row.phase == Phase::Expected));
-        assert_eq!(world.locks().current().unwrap().unwrap().schema, deployctl::locks::SCHEMA);
+        assert_eq!(world.locks().current().unwrap().unwrap().schema, deployctl::coordination::SCHEMA);
     });
 }
 
@@ -32,7 +32,7 @@ fn one_deploy_rolls_at_a_time() {
     on_redis(|world| {
         world.begin("d1", &["a"], "1/3");
         let begun = world.try_begin("d2", &["a"], "1/3", false);
-        assert_eq!(begun, Begun::Refused { refused: "rolling".to_owned(), id: Some("d1".to_owned()) });
+        assert_eq!(begun, BeginReply::Refused { refused: "rolling".to_owned(), id: Some("d1".to_owned()) });
         assert_eq!(world.locks().doc("d2").unwrap(), None, "a refusal changes nothing");
         assert_eq!(world.locks().deploys(10).unwrap().len(), 1);
     });
@@ -54,7 +54,7 @@ fn an_id_begins_at_most_once_however_many_services_try() {
                 .collect();
             racing.into_iter().map(|race| race.join().unwrap()).collect::<Vec<_>>()
         });
-        assert_eq!(begun.iter().filter(|begun| matches!(begun, Begun::Rolling { .. })).count(), 1, "{begun:?}");
+        assert_eq!(begun.iter().filter(|begun| matches!(begun, BeginReply::Rolling { .. })).count(), 1, "{begun:?}");
         world.worker("a", "d").complete();
         assert!(world.look("d", &alive(&["a"]), &patient()).ended);
         assert_eq!(refusal(world.try_begin("d", &["a"], "1/3", false)), "exists", "nor after its end");
@@ -144,7 +144,7 @@ fn no_box_takes_a_lock_before_the_gates_have_passed() {
         let mut locks = world.locks();
         locks.begin(&doc("d"), &names(&["a", "b", "c"]), false, true, None).unwrap();
         let mut a = world.worker("a", "d");
-        assert!(matches!(a.acquire(), Acquired::Wait { wait, .. } if wait == "the gates before the start"));
+        assert!(matches!(a.acquire(), AcquireReply::Wait { wait, .. } if wait == "the gates before the start"));
         assert_eq!(locks.gates("d", GateStep::Claim, "one", None).unwrap().refused, None);
         let second = locks.gates("d", GateStep::Claim, "two", None).unwrap();
         assert_eq!((second.refused.as_deref(), second.owner.as_deref()), (Some("claimed"), Some("one")));
@@ -161,7 +161,9 @@ fn no_box_takes_a_lock_before_the_gates_have_passed() {
 fn a_gate_that_fails_ends_the_deploy() {
     on_redis(|world| {
         let mut locks = world.locks();
-        locks.begin(&Doc { tag: "v2".parse().unwrap(), ..doc("d") }, &names(&["a"]), false, true, None).unwrap();
+        locks
+            .begin(&DeployRecord { tag: "v2".parse().unwrap(), ..doc("d") }, &names(&["a"]), false, true, None)
+            .unwrap();
         locks.gates("d", GateStep::Claim, "one", None).unwrap();
         locks.gates("d", GateStep::Fail, "one", Some("the migration failed")).unwrap();
         let deploy = world.deploy("d");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::{Phase, State},
-    locks::{Finish, Hand, Joined, Members, Patience},
+    coordination::{Finish, Hand, JoinReply, Members, Timeouts},
 };
 
 use crate::{
@@ -17,17 +17,17 @@ fn failed(boxes: &[&str]) -> Members {
 }
 
 /// Every renewal is long ago.
-fn unheard() -> Patience {
-    Patience { interval: Duration::ZERO, ..patient() }
+fn unheard() -> Timeouts {
+    Timeouts { interval: Duration::ZERO, ..patient() }
 }
 
 /// No lock lives any more.
-fn expired() -> Patience {
-    Patience { ttl: Duration::ZERO, ..patient() }
+fn expired() -> Timeouts {
+    Timeouts { ttl: Duration::ZERO, ..patient() }
 }
 
 #[track_caller]
-fn look_until(world: &World, members: &Members, patience: &Patience, box_: &str, phase: Phase) {
+fn look_until(world: &World, members: &Members, patience: &Timeouts, box_: &str, phase: Phase) {
     wait_until(SOON, &format!("{box_} is {phase}"), || {
         world.look("d", members, patience);
         world.phase("d", box_) == phase
@@ -81,7 +81,7 @@ fn a_box_that_was_gone_counts_again_when_it_joins() {
         look_until(world, &failed(&["a"]), &unheard(), "a", Phase::Gone);
         assert_eq!((world.deploy("d").size, world.remaining("d")), (2, 2));
         let mut a = world.stranger("a", "d");
-        assert!(matches!(a.join(), Joined::Seated { joined: true, phase: Phase::Gone, size: 3, .. }));
+        assert!(matches!(a.join(), JoinReply::Seated { joined: true, phase: Phase::Gone, size: 3, .. }));
         assert_eq!(world.remaining("d"), 3);
         a.complete();
     });

@@ -4,9 +4,9 @@ use std::{thread, time::Duration};
 
 use deployctl::{
     api::{Deploy, Kind, Phase, State},
-    locks::{
-        Acquired, Begun, Cancelled, Doc, Ended, Finish, Hand, Held, Joined, Left, Locks, Members, Patience, Pulse,
-        Renewal, Store, Survey, new_token,
+    coordination::{
+        AcquireReply, BeginReply, CancelReply, Coordinator, DeployRecord, EndReply, Finish, Hand, Held, JoinReply,
+        LeaveReply, Members, RedisConnection, RenewReply, RenewRequest, Survey, Timeouts, new_token,
     },
     names::{BoxName, Place},
     secret::Secret,
@@ -44,8 +44,8 @@ pub fn names(texts: &[&str]) -> Vec<BoxName> {
 }
 
 /// The deploy `id` of the tag `id`, a third at a time.
-pub fn doc(id: &str) -> Doc {
-    Doc {
+pub fn doc(id: &str) -> DeployRecord {
+    DeployRecord {
         schema: 0,
         id: id.to_owned(),
         role: "app".parse().unwrap(),
@@ -68,8 +68,8 @@ pub fn doc(id: &str) -> Doc {
 }
 
 /// Nothing times out.
-pub fn patient() -> Patience {
-    Patience { interval: LONG, ttl: LONG, silence: LONG, join: LONG, lock: LONG, deploy: LONG }
+pub fn patient() -> Timeouts {
+    Timeouts { interval: LONG, ttl: LONG, silence: LONG, join: LONG, lock: LONG, deploy: LONG }
 }
 
 pub fn hand(size: u32) -> Hand {
@@ -82,25 +82,25 @@ pub fn alive(boxes: &[&str]) -> Members {
 
 impl World {
     /// A connection of its own.
-    pub fn locks(&self) -> Locks {
+    pub fn locks(&self) -> Coordinator {
         let place = Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
-        Locks::new(Store::new(&Secret::new(self.redis.url()), "t").unwrap(), &place)
+        Coordinator::new(RedisConnection::new(&Secret::new(self.redis.url()), "t").unwrap(), &place)
     }
 
     /// Starts `id` on `boxes`, with `max_parallel`.
     pub fn begin(&self, id: &str, boxes: &[&str], max_parallel: &str) {
         let begun = self.try_begin(id, boxes, max_parallel, false);
-        assert!(matches!(begun, Begun::Rolling { .. }), "{begun:?}");
+        assert!(matches!(begun, BeginReply::Rolling { .. }), "{begun:?}");
     }
 
     /// Starts `id` in the place of the one that rolls.
     pub fn supersede(&self, id: &str, boxes: &[&str]) {
         let begun = self.try_begin(id, boxes, "1/3", true);
-        assert!(matches!(begun, Begun::Rolling { .. }), "{begun:?}");
+        assert!(matches!(begun, BeginReply::Rolling { .. }), "{begun:?}");
     }
 
-    pub fn try_begin(&self, id: &str, boxes: &[&str], max_parallel: &str, supersede: bool) -> Begun {
-        let doc = Doc { max_parallel: max_parallel.parse().unwrap(), ..doc(id) };
+    pub fn try_begin(&self, id: &str, boxes: &[&str], max_parallel: &str, supersede: bool) -> BeginReply {
+        let doc = DeployRecord { max_parallel: max_parallel.parse().unwrap(), ..doc(id) };
         self.locks().begin(&doc, &names(boxes), supersede, false, None).unwrap()
     }
 
@@ -108,7 +108,7 @@ impl World {
     pub fn worker(&self, name: &str, deploy: &str) -> Worker {
         let mut worker = self.stranger(name, deploy);
         let joined = worker.join();
-        assert!(matches!(joined, Joined::Seated { joined: true, .. }), "{name}: {joined:?}");
+        assert!(matches!(joined, JoinReply::Seated { joined: true, .. }), "{name}: {joined:?}");
         worker
     }
 
@@ -124,18 +124,18 @@ impl World {
         }
     }
 
-    pub fn cancel(&self, broken: bool) -> Cancelled {
+    pub fn cancel(&self, broken: bool) -> CancelReply {
         self.locks().cancel(None, "ann", "enough", broken).unwrap()
     }
 
     /// The service looks at `id`.
-    pub fn look(&self, id: &str, members: &Members, patience: &Patience) -> Ended {
+    pub fn look(&self, id: &str, members: &Members, patience: &Timeouts) -> EndReply {
         self.locks().end(id, members, patience).unwrap()
     }
 
     /// The service looks until `id` has ended.
     #[track_caller]
-    pub fn look_until_ended(&self, id: &str, members: &Members, patience: &Patience) -> Ended {
+    pub fn look_until_ended(&self, id: &str, members: &Members, patience: &Timeouts) -> EndReply {
         wait_for(SOON, &format!("{id} ends"), || {
             let ended = self.look(id, members, patience);
             if ended.ended { Ok(ended) } else { Err(format!("{ended:?} {:?}", self.deploy(id))) }
@@ -195,7 +195,7 @@ impl Redis {
 
 /// What one box says; `held` is what it believes to hold.
 pub struct Worker {
-    pub locks: Locks,
+    pub locks: Coordinator,
     pub name: BoxName,
     pub deploy: String,
     pub held: Option<Held>,
@@ -204,28 +204,28 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn join(&mut self) -> Joined {
+    pub fn join(&mut self) -> JoinReply {
         self.join_with(&[], false)
     }
 
-    pub fn join_with(&mut self, boxes: &[&str], retry: bool) -> Joined {
+    pub fn join_with(&mut self, boxes: &[&str], retry: bool) -> JoinReply {
         let joined = self.locks.join(&self.name, &self.deploy, &names(boxes), retry, self.epoch.as_deref()).unwrap();
-        if let Joined::Seated { epoch, .. } = &joined {
+        if let JoinReply::Seated { epoch, .. } = &joined {
             self.epoch = Some(epoch.clone());
         }
         joined
     }
 
-    pub fn acquire(&mut self) -> Acquired {
+    pub fn acquire(&mut self) -> AcquireReply {
         self.acquire_with(Duration::ZERO, None)
     }
 
-    pub fn acquire_with(&mut self, settle: Duration, hand: Option<&Hand>) -> Acquired {
+    pub fn acquire_with(&mut self, settle: Duration, hand: Option<&Hand>) -> AcquireReply {
         let token = new_token().unwrap();
         let times = (self.ttl, settle);
         let acquired =
             self.locks.acquire(&self.name, &self.deploy, &token, times, hand, self.epoch.as_deref()).unwrap();
-        if let Acquired::Granted { granted, epoch, .. } = &acquired {
+        if let AcquireReply::Granted { granted, epoch, .. } = &acquired {
             self.held = Some(Held { suffix: *granted, token });
             self.epoch = Some(epoch.clone());
         }
@@ -234,30 +234,30 @@ impl Worker {
 
     /// Whether it got a lock.
     pub fn gets_lock(&mut self) -> bool {
-        matches!(self.acquire(), Acquired::Granted { .. })
+        matches!(self.acquire(), AcquireReply::Granted { .. })
     }
 
     /// Takes a lock and leaves the load balancers.
     #[track_caller]
     pub fn go_out(&mut self) {
         let acquired = self.acquire();
-        assert!(matches!(acquired, Acquired::Granted { .. }), "{}: {acquired:?}", self.name);
+        assert!(matches!(acquired, AcquireReply::Granted { .. }), "{}: {acquired:?}", self.name);
         let left = self.leave();
-        assert!(matches!(left, Left::Left { .. }), "{}: {left:?}", self.name);
+        assert!(matches!(left, LeaveReply::Left { .. }), "{}: {left:?}", self.name);
     }
 
-    pub fn leave(&mut self) -> Left {
+    pub fn leave(&mut self) -> LeaveReply {
         self.leave_with(None, &[])
     }
 
-    pub fn leave_with(&mut self, hand: Option<&Hand>, surveys: &[Survey]) -> Left {
+    pub fn leave_with(&mut self, hand: Option<&Hand>, surveys: &[Survey]) -> LeaveReply {
         let held = self.held.clone().expect("a lock");
         self.locks.leave(&self.name, &self.deploy, &held, self.ttl, hand, surveys).unwrap()
     }
 
     /// Renews, in `phase` if it works.
-    pub fn renew(&mut self, phase: Option<Phase>, out: bool) -> Pulse {
-        let renewal = Renewal {
+    pub fn renew(&mut self, phase: Option<Phase>, out: bool) -> RenewReply {
+        let renewal = RenewRequest {
             name: &self.name,
             deploy: &self.deploy,
             phase,

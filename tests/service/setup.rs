@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use deployctl::{
     api::Phase,
-    locks::{Acquired, Finish, Held, Joined, Left, Locks, Store, new_token},
+    coordination::{AcquireReply, Coordinator, Finish, Held, JoinReply, LeaveReply, RedisConnection, new_token},
     names::Place,
     secret::Secret,
 };
@@ -171,8 +171,8 @@ impl Service {
     /// The part of a box in a deploy, played by the test.
     pub fn worker(&self, environment: &str, name: &str) -> Worker {
         let place = Place { environment: environment.parse().unwrap(), role: "app".parse().unwrap() };
-        let store = Store::new(&Secret::new(self.redis.url()), "deployctl").unwrap();
-        Worker { name: name.to_owned(), locks: Locks::new(store, &place) }
+        let store = RedisConnection::new(&Secret::new(self.redis.url()), "deployctl").unwrap();
+        Worker { name: name.to_owned(), locks: Coordinator::new(store, &place) }
     }
 
     /// All boxes of a deploy take their turn, and the last one tells the service.
@@ -191,14 +191,14 @@ impl Service {
 /// A box.
 pub struct Worker {
     name: String,
-    pub locks: Locks,
+    pub locks: Coordinator,
 }
 
 impl Worker {
     #[track_caller]
     pub fn joins(&mut self, id: &str) {
         let joined = self.locks.join(&self.name.parse().unwrap(), id, &[], false, None).unwrap();
-        assert!(matches!(joined, Joined::Seated { .. }), "{joined:?}");
+        assert!(matches!(joined, JoinReply::Seated { .. }), "{joined:?}");
     }
 
     /// Takes a lock and leaves the load balancer.
@@ -207,10 +207,10 @@ impl Worker {
         let (name, token) = (self.name.parse().unwrap(), new_token().unwrap());
         let times = (LOCK_TTL, Duration::ZERO);
         let granted = self.locks.acquire(&name, id, &token, times, None, None).unwrap();
-        let Acquired::Granted { granted: suffix, .. } = granted else { panic!("{granted:?}") };
+        let AcquireReply::Granted { granted: suffix, .. } = granted else { panic!("{granted:?}") };
         let held = Held { suffix, token };
         let left = self.locks.leave(&name, id, &held, LOCK_TTL, None, &[]).unwrap();
-        assert!(matches!(left, Left::Left { .. }), "{left:?}");
+        assert!(matches!(left, LeaveReply::Left { .. }), "{left:?}");
         held
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::Finding;
-use crate::{config::Config, locks::Store};
+use crate::{config::Config, coordination::RedisConnection};
 
 /// The first version whose `BLPOP` takes fractions of a second, and whose scripts may read the clock before they write.
 const OLDEST: (u32, u32) = (6, 0);
@@ -19,7 +19,7 @@ const SETTINGS: [(&str, &str, &str); 3] = [
 
 /// Everything that is to be said of Redis.
 pub fn check(config: &Config) -> Vec<(String, Finding)> {
-    let mut store = match config.redis_url().and_then(|url| Store::new(&url, &config.redis_prefix)) {
+    let mut store = match config.redis_url().and_then(|url| RedisConnection::new(&url, &config.redis_prefix)) {
         Ok(store) => store,
         Err(error) => return vec![("redis".to_owned(), Err(error))],
     };
@@ -34,7 +34,7 @@ pub fn check(config: &Config) -> Vec<(String, Finding)> {
     findings
 }
 
-fn version(store: &mut Store) -> Finding {
+fn version(store: &mut RedisConnection) -> Finding {
     let info: String = store.command(&["INFO", "server"])?;
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).map(str::trim);
     let version = version.with_context(|| format!("{} does not say its version: is it Redis?", store.address()))?;
@@ -52,7 +52,7 @@ fn parse(version: &str) -> Result<(u32, u32)> {
     }
 }
 
-fn setting(store: &mut Store, key: &str, wanted: &str, why: &str) -> Finding {
+fn setting(store: &mut RedisConnection, key: &str, wanted: &str, why: &str) -> Finding {
     // A hosted Redis may not let us look: then its console has to be believed.
     let answer: Result<HashMap<String, String>> = store.command(&["CONFIG", "GET", key]);
     match answer.map(|values| values.get(key).cloned()) {

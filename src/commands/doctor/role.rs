@@ -4,12 +4,12 @@ use anyhow::{Context as _, Result};
 
 use super::Finding;
 use crate::{
+    agent,
     api::Kind,
     compose::{DeployVars, Project},
     config::{Config, RoleConfig},
     names::{Environment, Role},
     process::never,
-    site,
 };
 
 /// Everything that is to be said of one role.
@@ -44,7 +44,7 @@ fn renders(config: &Config, role: &Role, vars: &DeployVars) -> Finding {
 }
 
 fn balancers(config: &Config, own: &RoleConfig, vars: &DeployVars) -> Finding {
-    let balancers = site::balancers(config, own, vars, &never)?;
+    let balancers = agent::balancers(config, own, vars, &never)?;
     let count = own.load_balancers.len();
     let state = if balancers.in_service(&never)? { "this box is in service" } else { "this box is not in service" };
     Ok(format!("{count} answer; {state}"))

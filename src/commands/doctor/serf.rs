@@ -4,11 +4,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::Finding;
 use crate::{
+    agent,
     config::Config,
     names::{BoxName, Environment, Place, Role},
     process::never,
     serf::{LocalNode, Member},
-    site, tags,
+    tags,
 };
 
 /// What the agent of this box says.
@@ -19,7 +20,7 @@ pub struct Seen {
 
 /// Asks the agent.
 pub fn look(config: &Config) -> Result<Seen> {
-    let serf = site::serf(config)?;
+    let serf = agent::serf(config)?;
     Ok(Seen { node: serf.local_node(&never)?, members: serf.members(&never)? })
 }
 

@@ -1,0 +1,193 @@
+//! Waiting for a lock, and the announcement that it leaves. Until that is made the box serves.
+
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use log::{info, warn};
+
+use super::{BoxRole, journal::Work, plan::Plan, step_error::StepError, steps::SLACK};
+use crate::{
+    api::{Kind, Phase, State},
+    coordination::{AcquireReply, Cancel, Finish, Hand, Held, LeaveReply, Survey, new_token},
+    pause::jittered,
+};
+
+/// Long enough to be said once; a box that waits is heard of when it asks for a lock.
+const ONCE: Duration = Duration::from_millis(400);
+
+impl BoxRole<'_> {
+    /// Waits until a lock is this box's. A cancel, the deploy's end or being told to stop end the wait at once.
+    pub(crate) fn wait_for_lock(&mut self, plan: &Plan) -> Result<(), StepError> {
+        if self.held().is_some() {
+            return Ok(());
+        }
+        let hand = self.hand(plan)?;
+        self.enter(Phase::Waiting, ONCE);
+        let settle = 3 * self.config.renew_interval();
+        let (mut waits_for, mut since) = (String::new(), Instant::now());
+        loop {
+            self.check_stop()?;
+            let token = new_token()?;
+            let epoch = self.heartbeat().and_then(|heartbeat| heartbeat.handle().epoch());
+            let acquired = self.retry_transient(self.config.command_timeout, |box_role| {
+                let (name, ttl) = (box_role.name.clone(), box_role.config.lock_ttl);
+                box_role.locks.acquire(&name, &plan.id, &token, (ttl, settle), hand.as_ref(), epoch.as_deref())
+            })?;
+            match acquired {
+                AcquireReply::Granted { granted, locks, out, epoch, cancel, .. } => {
+                    info!("{}: lock {granted} of {locks}", self.place);
+                    self.locks_total = locks;
+                    if let Some(heartbeat) = &self.heartbeat {
+                        heartbeat.hold(Held { suffix: granted, token });
+                        heartbeat.remember(epoch);
+                        heartbeat.set_out(out);
+                        heartbeat.heard(cancel);
+                        heartbeat.enter(Phase::Waiting, self.config.command_timeout + SLACK);
+                    }
+                    return Ok(());
+                }
+                AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(&stop, cancel)),
+                AcquireReply::Wait { wait, epoch } => {
+                    if wait != waits_for {
+                        info!("{}: waits for {wait}", self.place);
+                        (waits_for, since) = (wait, Instant::now());
+                    } else if since.elapsed() > self.config.lock_timeout {
+                        return Err(StepError::NoLock(wait));
+                    }
+                    if let Some(heartbeat) = &self.heartbeat {
+                        heartbeat.remember(epoch);
+                    }
+                }
+            }
+            self.wait_for_wake()?;
+        }
+    }
+
+    /// Blocks on Redis in a thread, so that being told to stop is heard at once.
+    fn wait_for_wake(&mut self) -> Result<(), StepError> {
+        let mut waiter = match self.waiter.take() {
+            Some(waiter) => waiter,
+            None => self.another_connection()?,
+        };
+        let wait = jittered(self.config.poll_interval);
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            let woken = waiter.wait_for_wake(wait);
+            // Nobody listens when the worker was told to stop meanwhile.
+            let _ = tell.send((waiter, woken));
+        });
+        loop {
+            match told.recv_timeout(Duration::from_millis(50)) {
+                Ok((waiter, woken)) => {
+                    self.waiter = Some(waiter);
+                    if let Err(error) = woken {
+                        warn!("{error:#}; looking again");
+                        self.pause(wait.min(Duration::from_secs(1)));
+                    }
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => self.check_stop()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(anyhow!("the thread that waits panicked").into()),
+            }
+        }
+    }
+
+    /// Under the lock, asks the service again: is the deploy still current?
+    pub(crate) fn confirm(&mut self, plan: &Plan) -> Result<(), StepError> {
+        if !plan.joins {
+            return Ok(());
+        }
+        let current = self.current(self.config.command_timeout)?;
+        match current.map(|current| current.deploy) {
+            Some(deploy) if deploy.id == plan.id && deploy.state == State::Rolling => Ok(()),
+            _ if self.is_out() => Ok(()),
+            _ => Err(StepError::Ended),
+        }
+    }
+
+    /// Announces that the box leaves its load balancers. `false`: they cannot spare it yet; the lock was given back, and
+    /// `poll_interval`, or more, has passed.
+    pub(crate) fn leave(&mut self, plan: &Plan) -> Result<bool, StepError> {
+        let Some(held) = self.held() else { return Ok(true) };
+        let hand = self.hand(plan)?;
+        let surveys: Vec<Survey> = self
+            .balancers(plan)?
+            .survey(&self.interruption())?
+            .into_iter()
+            .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })
+            .collect();
+        let left = self.retry_transient(self.config.command_timeout, |box_role| {
+            let (name, ttl) = (box_role.name.clone(), box_role.config.lock_ttl);
+            box_role.locks.leave(&name, &plan.id, &held, ttl, hand.as_ref(), &surveys)
+        })?;
+        match left {
+            LeaveReply::Left { .. } => {
+                if let Some(heartbeat) = &self.heartbeat {
+                    heartbeat.set_out(true);
+                }
+                let work = Work { deploy: plan.id.clone(), tag: plan.tag.clone(), started: false };
+                self.journal.update(|state| {
+                    // An interrupted start is still an interrupted start.
+                    let started = state.work.as_ref().is_some_and(|work| work.started);
+                    state.work = Some(Work { started, ..work });
+                })?;
+                Ok(true)
+            }
+            LeaveReply::Refused { refused, others, floor, key, .. } if refused == "floor" => {
+                self.give_back(plan)?;
+                self.enter(Phase::Waiting, ONCE);
+                (self.progress())(&format!(
+                    "waits: {} has {} other boxes in service and needs {}",
+                    key.unwrap_or_default(),
+                    others.unwrap_or(0),
+                    floor.unwrap_or(0),
+                ));
+                // Longer each time: the box that would mend the floor must find the lock free.
+                let pauses = 1 << self.floor_refusals.min(2);
+                self.floor_refusals += 1;
+                self.pause(jittered(self.config.poll_interval * pauses));
+                Ok(false)
+            }
+            LeaveReply::Refused { refused, .. } if refused == "not_owner" || refused == "held" => {
+                self.give_back(plan)?;
+                Ok(false)
+            }
+            LeaveReply::Refused { refused, cancel, .. } => Err(stopped(&refused, cancel)),
+        }
+    }
+
+    /// Gives the lock back without having used it.
+    pub(crate) fn give_back(&mut self, plan: &Plan) -> Result<()> {
+        let Some(held) = self.held() else { return Ok(()) };
+        self.rest();
+        self.retry_transient(self.config.command_timeout, |box_role| {
+            let name = box_role.name.clone();
+            let finish = Finish { quiet: true, ..Finish::default() };
+            box_role.locks.finish(&name, &plan.id, Some(&held), &finish)
+        })
+        .map(drop)
+    }
+
+    /// Size and `max_parallel` for work without a deploy.
+    fn hand(&mut self, plan: &Plan) -> Result<Option<Hand>> {
+        if plan.joins {
+            return Ok(None);
+        }
+        let size = u32::try_from(self.live_boxes()?.len()).unwrap_or(u32::MAX);
+        let reason = (plan.kind == Kind::Manual).then(|| self.journal.state().kept_out.clone()).flatten();
+        Ok(Some(Hand { size, max_parallel: self.config.max_parallel, reason }))
+    }
+}
+
+fn stopped(word: &str, cancel: Option<Cancel>) -> StepError {
+    match (word, cancel) {
+        (_, Some(cancel)) if cancel.superseded => StepError::Superseded,
+        ("rolling", _) => StepError::Rolling,
+        (_, Some(cancel)) => StepError::Cancelled(cancel),
+        _ => StepError::Ended,
+    }
+}

@@ -1,0 +1,146 @@
+//! `deployctl out` and `in`: a person takes this box out of service, and brings it back.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use log::info;
+
+use super::{file_lock::FileLock, worker::PREDECESSOR};
+use crate::{
+    agent::{
+        BoxRole, StepError, identify,
+        plan::{Observation, Plan, Trigger},
+        shutdown::Shutdown,
+    },
+    api::{Current, Kind, Phase, State},
+    config::Config,
+    coordination::{Finish, RenewRequest},
+    exit::Exit,
+    load_balancer::Waiting,
+    names::Role,
+};
+
+/// Takes the box out of its load balancers, under a lock, and leaves it out until [`bring_in`].
+pub fn take_out(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
+    let shutdown = Shutdown::listen()?;
+    let who = identify(config, &shutdown)?;
+    let Some(_lock) = FileLock::take(&config.state_dir, role, PREDECESSOR, &|| shutdown.requested())? else {
+        return Ok(Exit::Cancelled);
+    };
+    let mut box_role = BoxRole::open(config, &who, role, shutdown)?;
+    let name = box_role.name.clone();
+    let out = box_role.retry_transient(config.command_timeout, |box_role| box_role.locks.is_out(&name))?;
+    let state = box_role.journal.state();
+    // One that was interrupted half-way is not out yet.
+    if let Some(kept) = state.kept_out.as_ref().filter(|_| out && state.work.is_none()) {
+        info!("{name} is kept out already: {kept}");
+        return Ok(Exit::Done);
+    }
+    let plan = by_hand(&box_role)?;
+    // From here on no deploy brings it back, whatever happens to this command.
+    box_role.journal.update(|state| state.kept_out = Some(reason.to_owned()))?;
+    match leave(&mut box_role, &plan) {
+        Ok(()) => Ok(Exit::Done),
+        Err(error) => {
+            let left = box_role.is_out();
+            let outcome = box_role.recover(&plan, error);
+            // It never left, or it came back: deploys are for it again.
+            if !left || box_role.journal.state().work.is_none() {
+                box_role.journal.update(|state| state.kept_out = None)?;
+            }
+            outcome.into_exit()
+        }
+    }
+}
+
+fn leave(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
+    box_role.join(plan)?;
+    loop {
+        box_role.wait_for_lock(plan)?;
+        if box_role.leave(plan)? {
+            break;
+        }
+    }
+    box_role.drain(plan)?;
+    // Out by hand is not work that was interrupted.
+    box_role.journal.update(|state| state.work = None)?;
+    box_role.report(plan, Phase::Cancelled, None, false)?;
+    Ok(())
+}
+
+/// Brings the box to what it should run, and back into its load balancers.
+pub fn bring_in(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
+    let shutdown = Shutdown::listen()?;
+    let who = identify(config, &shutdown)?;
+    {
+        let Some(_lock) = FileLock::take(&config.state_dir, role, PREDECESSOR, &|| shutdown.requested())? else {
+            return Ok(Exit::Cancelled);
+        };
+        let mut box_role = BoxRole::open(config, &who, role, shutdown.clone())?;
+        if box_role.journal.state().kept_out.is_none() {
+            info!("{} was not kept out", box_role.name);
+        }
+        box_role.journal.update(|state| state.kept_out = None)?;
+        info!("{} may serve again: {reason}", box_role.name);
+    }
+    super::worker::work(config, &who, role, &Trigger::Heal, &shutdown)?;
+    // Where nothing was ever deployed there is nothing to bring it to: as it is, then.
+    let mut box_role = BoxRole::open(config, &who, role, shutdown)?;
+    let name = box_role.name.clone();
+    if box_role.locks.is_out(&name)? {
+        box_role.return_as_it_is()?;
+    }
+    Ok(Exit::Done)
+}
+
+fn by_hand(box_role: &BoxRole<'_>) -> Result<Plan> {
+    let tag = box_role.journal.state().good.as_ref().map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
+    Ok(Plan {
+        id: format!("hand.{}", box_role.name),
+        tag,
+        kind: Kind::Manual,
+        joins: false,
+        locked: true,
+        recreate: false,
+        may_blame: false,
+        retry: false,
+    })
+}
+
+impl BoxRole<'_> {
+    fn return_as_it_is(&mut self) -> Result<()> {
+        let plan = by_hand(self)?;
+        let interrupted = self.interruption();
+        let silent = |_: &str| {};
+        let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &silent };
+        self.balancers(&plan)?.register(Instant::now() + self.config.command_timeout, &waiting)?;
+        let (name, finish) = (self.name.clone(), Finish { in_service: true, ..Finish::default() });
+        self.retry_transient(self.config.command_timeout, |box_role| {
+            box_role.locks.finish(&name, &plan.id, None, &finish)
+        })
+        .map(drop)
+    }
+
+    /// The schema of the deploy in Redis, which may be newer than this program.
+    pub(crate) fn schema(&mut self) -> Result<u32> {
+        let doc = self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.current())?;
+        Ok(doc.map_or(0, |doc| doc.schema))
+    }
+
+    /// A box that a person keeps out has no part in the deploy that rolls: it says so, and nobody waits for it. A Redis
+    /// that came back empty learns that it is out.
+    pub(crate) fn say_left_alone(&mut self, current: Option<&Current>, observed: &Observation) -> Result<()> {
+        let Some(reason) = &observed.kept_out else { return Ok(()) };
+        let (name, id) = (self.name.clone(), format!("hand.{}", self.name));
+        let ttl = u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX);
+        let (phase, detail, suffix, token, epoch) = (None, None, None, None, None);
+        let hand = Some(reason.as_str());
+        let says = RenewRequest { name: &name, deploy: &id, phase, detail, suffix, token, ttl, out: true, hand, epoch };
+        self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&says))?;
+        let Some(deploy) = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling) else {
+            return Ok(());
+        };
+        self.take_part_as(&deploy.id.clone(), Phase::Cancelled, format!("out by hand: {reason}"));
+        Ok(())
+    }
+}

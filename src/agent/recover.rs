@@ -1,0 +1,278 @@
+//! What follows a failed step: an untouched box gives its lock back; one that is out goes back to what it ran before, and
+//! only then says whether the release is to blame.
+//!
+//! Blame needs proof: the previous tag works on this same box. Nobody takes a lock while the proof is sought (`hold`).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Error, Result, anyhow};
+use log::{error, info, warn};
+
+use super::{
+    BoxRole,
+    plan::Plan,
+    step_error::{Outcome, StepError, describe},
+};
+use crate::{
+    api::{Phase, State},
+    client,
+    compose::Rendered,
+    config::duration,
+    load_balancer::Waiting,
+    retry::retrying,
+};
+
+/// How long the service may be away before a broken release is cancelled in Redis alone.
+const REPORT: Duration = Duration::from_secs(20);
+
+/// The previous tag's fate on this box.
+enum Back {
+    /// It runs, healthy.
+    Restored,
+    /// There is none.
+    NonePrevious,
+    /// It does not work either.
+    Failed(Error),
+}
+
+impl BoxRole<'_> {
+    /// Ends the box's part after a step failed with `error`.
+    pub(crate) fn recover(&mut self, plan: &Plan, error: StepError) -> Outcome {
+        // A step that was interrupted fails in its own words; what interrupted it is the reason.
+        let error = match (error, self.check_stop()) {
+            (StepError::Box(_) | StepError::Release(_), Err(heard)) => heard,
+            (error, _) => error,
+        };
+        let result = if self.is_out() { self.recover_out(plan, error) } else { self.recover_untouched(plan, error) };
+        result.unwrap_or_else(Outcome::Failed)
+    }
+
+    /// The box never left: it serves what it served.
+    fn recover_untouched(&mut self, plan: &Plan, error: StepError) -> Result<Outcome> {
+        let (phase, detail, outcome) = match error {
+            StepError::Release(reason) => (Phase::Failed, reason.clone(), Outcome::Failed(anyhow!(reason))),
+            StepError::UnknownTag(reason) => {
+                let blamed = !plan.joins || plan.may_blame && self.blame(plan, &reason, "");
+                let outcome =
+                    if blamed { Outcome::Broken(reason.clone()) } else { Outcome::Failed(anyhow!(reason.clone())) };
+                (Phase::Failed, reason, outcome)
+            }
+            StepError::Box(error) => (Phase::Failed, format!("{error:#}"), Outcome::Failed(error)),
+            StepError::Cancelled(cancel) if cancel.broken => {
+                (Phase::Cancelled, describe(&cancel), Outcome::Broken(describe(&cancel)))
+            }
+            StepError::Cancelled(cancel) => {
+                (Phase::Cancelled, describe(&cancel), Outcome::Cancelled(describe(&cancel)))
+            }
+            StepError::Superseded => {
+                self.give_back(plan)?;
+                return Ok(Outcome::Again);
+            }
+            StepError::Ended => return self.after_the_end(plan),
+            StepError::NoLock(what) => (Phase::Failed, format!("no lock: {what}"), Outcome::NoLock(what)),
+            StepError::Rolling => return Ok(Outcome::Rolling),
+            StepError::Shutdown => {
+                let text = "its worker was told to stop; the next event, run or sync goes on".to_owned();
+                (Phase::Expected, text.clone(), Outcome::Cancelled(text))
+            }
+        };
+        self.say(plan, phase, detail, false);
+        Ok(outcome)
+    }
+
+    /// The deploy ended, or was never this box's: what came of it?
+    fn after_the_end(&mut self, plan: &Plan) -> Result<Outcome> {
+        self.give_back(plan)?;
+        let id = plan.id.clone();
+        let doc = self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.doc(&id))?;
+        let reason = doc.as_ref().and_then(|doc| doc.reason.clone()).unwrap_or_default();
+        Ok(match doc.map(|doc| doc.state()) {
+            Some(State::Broken) => Outcome::Broken(format!("the release is broken: {reason}")),
+            Some(State::Cancelled) => Outcome::Cancelled(format!("the deploy was cancelled: {reason}")),
+            Some(State::Failed) => Outcome::Failed(anyhow!("the deploy failed: {reason}")),
+            Some(State::Rolling) => Outcome::Nothing("its part in the deploy is over".to_owned()),
+            _ => Outcome::Nothing("the deploy is over".to_owned()),
+        })
+    }
+
+    /// The box is out: back to the previous tag, in service, and only then free the lock.
+    fn recover_out(&mut self, plan: &Plan, error: StepError) -> Result<Outcome> {
+        let started = self.journal.state().work.as_ref().is_some_and(|work| work.started);
+        match error {
+            // The newer deploy takes a box that is out first, under the lock it has.
+            StepError::Superseded => Ok(Outcome::Again),
+            StepError::Release(reason) | StepError::UnknownTag(reason) => self.recover_from_release(plan, reason),
+            StepError::Cancelled(cancel) => {
+                info!("{}: {}; going back", self.place, describe(&cancel));
+                let back = self.go_back(started);
+                let text = describe(&cancel);
+                self.settle(plan, back, Phase::RolledBack, &text)?;
+                Ok(if cancel.broken { Outcome::Broken(text) } else { Outcome::Cancelled(text) })
+            }
+            StepError::Shutdown => {
+                info!("{}: told to stop, and stop_grace is over; going back", self.place);
+                let back = self.go_back(started);
+                let text = "its worker was told to stop; the next event, run or sync goes on".to_owned();
+                self.settle(plan, back, Phase::Expected, &text)?;
+                Ok(Outcome::Cancelled(text))
+            }
+            StepError::Box(error) => {
+                warn!("{}: {error:#}; going back", self.place);
+                let back = self.go_back(started);
+                self.settle(plan, back, Phase::Failed, &format!("{error:#}"))?;
+                Ok(Outcome::Failed(error))
+            }
+            StepError::Ended | StepError::NoLock(_) | StepError::Rolling => {
+                let back = self.go_back(started);
+                self.settle(plan, back, Phase::Failed, "the deploy ended under it")?;
+                Ok(Outcome::Failed(anyhow!("the deploy ended while this box was out of service")))
+            }
+        }
+    }
+
+    /// The new container is at fault, or so it looks: the proof is that the previous tag works here.
+    fn recover_from_release(&mut self, plan: &Plan, reason: String) -> Result<Outcome> {
+        warn!("{}: {reason}", self.place);
+        let evidence = self.evidence();
+        let health = &self.role.health;
+        let hold = self.config.command_timeout.min(Duration::from_secs(120)) + 2 * (health.timeout + health.stable_for);
+        let blames = plan.may_blame && self.engine_stood() && !self.shutdown.requested();
+        if blames {
+            let (name, id) = (self.name.clone(), plan.id.clone());
+            if let Err(error) = self.retry_transient(REPORT, |box_role| box_role.locks.hold(&name, &id, hold)) {
+                warn!("{error:#}; other boxes may go on meanwhile");
+            }
+        }
+        let back = self.go_back(true);
+        let proven = blames
+            && self.engine_stood()
+            && !self.shutdown.requested()
+            && matches!(back, Back::Restored | Back::NonePrevious);
+        if !proven {
+            warn!("{}: the release is not blamed: {}", self.place, why_not(plan, &back));
+        }
+        let proven = proven && self.blame(plan, &reason, &evidence);
+        let phase = if proven && matches!(back, Back::Restored) { Phase::RolledBack } else { Phase::Failed };
+        self.settle(plan, back, phase, &reason)?;
+        Ok(if proven { Outcome::Broken(reason) } else { Outcome::Failed(anyhow!(reason)) })
+    }
+
+    /// What can be told of the step and of the container, before that is replaced.
+    fn evidence(&self) -> String {
+        let step = match self.step.get() {
+            Some((phase, since)) => format!("{phase} for {}", duration::display(since.elapsed())),
+            None => "before the first step".to_owned(),
+        };
+        let container = match self.rendered().and_then(|rendered| self.project.evidence(rendered, &|| false)) {
+            Ok(evidence) => evidence.to_string(),
+            Err(error) => format!("no evidence: {error:#}"),
+        };
+        format!("{step}\n{container}")
+    }
+
+    /// Whether the Docker engine was there all the time: one that restarted stops containers through no fault of theirs.
+    fn engine_stood(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| !engine.was_interrupted())
+    }
+
+    /// Brings the previous tag back, healthy. Where no container was touched there is nothing to do.
+    fn go_back(&mut self, started: bool) -> Back {
+        let Some(good) = self.journal.state().good.clone() else {
+            return if started { Back::NonePrevious } else { Back::Restored };
+        };
+        if !started {
+            return Back::Restored;
+        }
+        let health = &self.role.health;
+        let within = self.config.command_timeout + health.timeout + health.stable_for;
+        self.enter(Phase::Starting, within + Duration::from_secs(30));
+        (self.progress())(&format!("going back to {}", good.tag));
+        // The engine may be restarting: that is worth waiting for, a container that does not work is not.
+        let patience = self.config.command_timeout.min(Duration::from_secs(120));
+        let may_pass = |error: &StepError| matches!(error, StepError::Box(_));
+        match retrying(patience, &|| false, may_pass, || self.start_again(&good.rendered)) {
+            Ok(()) => Back::Restored,
+            Err(error) => Back::Failed(anyhow!(error.to_string())),
+        }
+    }
+
+    fn start_again(&self, rendered: &Rendered) -> Result<(), StepError> {
+        let never = || false;
+        let before = self.project.up(rendered, false, &never)?;
+        Ok(self.project.wait_healthy(rendered, &self.role.health, &before, &never)?)
+    }
+
+    /// Returns to service on the previous tag and frees the lock; a box that cannot stays out, loudly, and counts.
+    fn settle(&mut self, plan: &Plan, back: Back, phase: Phase, why: &str) -> Result<()> {
+        let returned = match back {
+            Back::Restored => self.return_to_service(plan),
+            Back::NonePrevious => Err(anyhow!("there is no previous tag to go back to")),
+            Back::Failed(error) => Err(error.context("the previous tag does not work here either")),
+        };
+        match returned {
+            Ok(()) => {
+                self.journal.update(|state| state.work = None)?;
+                self.say(plan, phase, why.to_owned(), true);
+            }
+            Err(error) => {
+                error!("{}: THIS BOX STAYS OUT OF SERVICE: {error:#}; mend it, then `deployctl run`", self.place);
+                let detail = format!("{why}; stays out of service: {error:#}");
+                self.say(plan, Phase::Failed, detail, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports how it ended. Where even that fails, what went wrong before is still the news.
+    fn say(&mut self, plan: &Plan, phase: Phase, detail: String, in_service: bool) {
+        if let Err(error) = self.report(plan, phase, Some(detail), in_service) {
+            warn!("{}: {error:#}; the deploy does not know how this box ended", self.place);
+        }
+    }
+
+    /// Not interrupted by anything but its deadline: nothing is wanted more than a box in service.
+    fn return_to_service(&mut self, plan: &Plan) -> Result<()> {
+        let within = self.config.command_timeout;
+        self.enter(Phase::Registering, within + Duration::from_secs(30));
+        let never = || false;
+        let progress = self.progress();
+        let waiting = Waiting { locks: self.locks_total, interrupted: &never, progress: &progress };
+        self.balancers(plan)?.register(Instant::now() + within, &waiting)
+    }
+
+    /// Tells the service that the release is broken; while it does not answer, the other boxes are stopped through Redis.
+    /// Whether the blame stands: a release that was complete here before is not broken, whatever this box says.
+    fn blame(&mut self, plan: &Plan, reason: &str, evidence: &str) -> bool {
+        error!("{}: {} is broken: {reason}", self.place, plan.tag);
+        let report = || self.service.report_broken(&plan.id, &self.name, reason, evidence);
+        match retrying(REPORT, &|| false, client::Error::may_pass, report) {
+            Ok(()) => true,
+            Err(error) if error.kind() == Some("ended") => true,
+            Err(error) if error.may_pass() => {
+                warn!("{error:#}; cancelling in Redis instead");
+                self.blame_in_redis(plan, reason)
+            }
+            Err(refusal) => {
+                error!("{}: the service does not take the blame: {refusal}", self.place);
+                false
+            }
+        }
+    }
+
+    fn blame_in_redis(&mut self, plan: &Plan, reason: &str) -> bool {
+        let (name, id) = (self.name.to_string(), plan.id.clone());
+        let cancelled = self.retry_transient(REPORT, |box_role| box_role.locks.cancel(Some(&id), &name, reason, true));
+        if let Err(error) = cancelled {
+            error!("{error:#}: the other boxes do not know that the release is broken");
+        }
+        true
+    }
+}
+
+fn why_not(plan: &Plan, back: &Back) -> String {
+    match back {
+        Back::Failed(error) => format!("the previous tag does not work here either ({error:#})"),
+        _ if !plan.may_blame => "it is not a deploy of a release that was never complete here".to_owned(),
+        _ => "the Docker engine restarted, or the box is shutting down".to_owned(),
+    }
+}

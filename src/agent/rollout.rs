@@ -1,0 +1,47 @@
+//! The story of one deploy on one box: the only place where the order of the steps is written.
+//!
+//! Until `leave` the box serves what it served, and a failed step costs nothing. From there on it is out, it counts, and
+//! every way ends either in service or loudly out of it: [`BoxRole::recover`] sees to that.
+
+use anyhow::Result;
+use log::info;
+
+use crate::{
+    agent::{BoxRole, Outcome, StepError, plan::Plan},
+    api::Phase,
+};
+
+/// Brings `plan`'s release to the box.
+pub fn deploy(box_role: &mut BoxRole<'_>, plan: &Plan) -> Outcome {
+    match roll(box_role, plan) {
+        Ok(()) => Outcome::Done(plan.tag.clone()),
+        Err(error) => box_role.recover(plan, error),
+    }
+}
+
+fn roll(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
+    box_role.join(plan)?;
+    box_role.resume(plan)?;
+    if box_role.runs_already(plan)? {
+        info!("{} runs already, healthy and in service", plan.tag);
+        return Ok(box_role.report(plan, Phase::Done, None, true)?);
+    }
+    box_role.pull(plan)?;
+
+    if plan.locked {
+        loop {
+            box_role.wait_for_lock(plan)?;
+            box_role.confirm(plan)?;
+            box_role.render(plan)?;
+            if box_role.leave(plan)? {
+                break;
+            }
+        }
+        box_role.drain(plan)?;
+    }
+
+    box_role.start(plan)?;
+    box_role.verify(plan)?;
+    box_role.register(plan)?;
+    box_role.finish(plan)
+}

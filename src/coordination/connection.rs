@@ -1,0 +1,129 @@
+//! The connection to Redis: opened when first needed, opened again when it broke.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use redis::{Connection, ConnectionLike, FromRedisValue, RedisError};
+
+use crate::secret::{Secret, without_credentials};
+
+/// Why Redis did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct Trouble {
+    /// Whether it may well work a little later: no connection, a restart, a slow script.
+    pub passing: bool,
+    text: String,
+}
+
+impl Trouble {
+    /// Whether `error` is a trouble with Redis that may pass.
+    #[must_use]
+    pub fn may_pass(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<Self>().is_some_and(|trouble| trouble.passing)
+    }
+}
+
+/// How long a connection may take, and an answer to a command that does not block.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// One Redis, with the prefix under which this fleet's keys stand.
+pub struct RedisConnection {
+    client: redis::Client,
+    connection: Option<Connection>,
+    prefix: String,
+    shown: String,
+}
+
+impl RedisConnection {
+    /// Prepares a connection; nothing is sent yet. Refuses a URL that is none.
+    pub fn new(url: &Secret, prefix: &str) -> Result<Self> {
+        let shown = without_credentials(url.expose());
+        let client = redis::Client::open(url.expose())
+            .map_err(|e| anyhow!("redis_url {shown:?}: {}; write redis://HOST:PORT/DB", e.category()))?;
+        Ok(Self { client, connection: None, prefix: prefix.to_owned(), shown })
+    }
+
+    /// The prefix of all keys.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where this Redis is, for people: without the password.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.shown
+    }
+
+    /// Sends one command (`["HGET", key, field]`) and reads its answer.
+    pub fn command<T: FromRedisValue>(&mut self, words: &[&str]) -> Result<T> {
+        let mut command = redis::cmd(words.first().copied().unwrap_or("PING"));
+        for word in words.iter().skip(1) {
+            command.arg(*word);
+        }
+        self.with(|connection| command.query(connection))
+    }
+
+    /// Sends a command that blocks for at most `wait` on the server.
+    pub fn blocking<T: FromRedisValue>(&mut self, command: &redis::Cmd, wait: Duration) -> Result<T> {
+        self.with(|connection| {
+            connection.set_read_timeout(Some(wait + ANSWER))?;
+            let answer = command.query(connection);
+            connection.set_read_timeout(Some(ANSWER))?;
+            answer
+        })
+    }
+
+    /// Does `work` on an open connection. A connection that broke while it was idle is opened once more; the second
+    /// failure is the caller's to wait out.
+    pub fn with<T>(&mut self, mut work: impl FnMut(&mut Connection) -> Result<T, RedisError>) -> Result<T> {
+        let reused = self.connection.is_some();
+        match self.attempt(&mut work) {
+            Err(error) if reused && error.is_io_error() && !error.is_timeout() => self.attempt(&mut work),
+            other => other,
+        }
+        .map_err(|e| self.trouble(&e).into())
+    }
+
+    fn trouble(&self, error: &RedisError) -> Trouble {
+        let passing =
+            error.is_io_error() || matches!(error.code(), Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN"));
+        let text = describe(error);
+        if passing {
+            Trouble {
+                passing,
+                text: format!("Redis at {} does not answer ({text}): start it, or mend redis_url", self.shown),
+            }
+        } else {
+            Trouble { passing, text: format!("Redis at {} refused: {text}", self.shown) }
+        }
+    }
+
+    fn attempt<T>(&mut self, work: &mut impl FnMut(&mut Connection) -> Result<T, RedisError>) -> Result<T, RedisError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) if connection.is_open() => connection,
+            _ => {
+                let connection = self.client.get_connection_with_timeout(ANSWER)?;
+                connection.set_read_timeout(Some(ANSWER))?;
+                connection.set_write_timeout(Some(ANSWER))?;
+                connection
+            }
+        };
+        let answer = work(&mut connection);
+        // After a time-out the answer may still come: it would be taken for the next command's.
+        if !answer.as_ref().is_err_and(RedisError::is_io_error) {
+            self.connection = Some(connection);
+        }
+        answer
+    }
+}
+
+/// The error without the URL: some of its texts carry it.
+fn describe(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), detail) => format!("{code} {}", detail.unwrap_or_default()),
+        (None, Some(detail)) => format!("{}: {detail}", error.category()),
+        (None, None) => error.to_string(),
+    }
+}

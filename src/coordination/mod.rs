@@ -1,0 +1,233 @@
+//! Locks, the table of boxes, `out`, `remaining` and cancel: what the boxes of one place agree on, kept in Redis.
+//!
+//! [`Place`]'s keys share one hash tag, `PREFIX:{ENV:ROLE}:`, so that a script touches one slot. The decisions are in
+//! `scripts/*.lua`; here are their arguments and replies as types, and the reads that decide nothing.
+
+mod connection;
+mod reads;
+mod records;
+mod replies;
+mod requests;
+pub mod scripts;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use self::scripts::Script;
+pub use self::{
+    connection::{RedisConnection, Trouble},
+    records::{DeployRecord, SCHEMA, rfc3339},
+    replies::{
+        AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, RenewReply,
+        UnlockReply,
+    },
+    requests::{Finish, GateStep, Hand, Held, Members, RenewRequest, Survey, Timeouts},
+};
+use crate::names::{BoxName, Place};
+
+/// The keys of one place, on a connection of their own.
+pub struct Coordinator {
+    store: RedisConnection,
+    base: String,
+}
+
+/// Milliseconds, for the scripts.
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Coordinator {
+    /// The keys of `place` in `store`.
+    #[must_use]
+    pub fn new(store: RedisConnection, place: &Place) -> Self {
+        let base = format!("{}:{{{}:{}}}:", store.prefix(), place.environment, place.role);
+        Self { store, base }
+    }
+
+    /// The connection, for a caller's own reads.
+    pub fn store(&mut self) -> &mut RedisConnection {
+        &mut self.store
+    }
+
+    /// The connection back, for another place.
+    #[must_use]
+    pub fn into_store(self) -> RedisConnection {
+        self.store
+    }
+
+    fn call<T: DeserializeOwned>(&mut self, script: Script, args: &impl Serialize) -> Result<T> {
+        let args = serde_json::to_string(args)?;
+        let base = &self.base;
+        let text: String = {
+            let compiled = redis::Script::new(&script.source());
+            self.store.with(|connection| compiled.key(base).arg(&args).invoke(connection))?
+        };
+        serde_json::from_str(&text).with_context(|| format!("the script {script:?} answered {text}"))
+    }
+
+    // The service --------------------------------------------------------------------------------------------------
+
+    /// Starts `doc` on `boxes`. `epoch` is what the caller remembers of an earlier answer.
+    pub fn begin(
+        &mut self,
+        doc: &DeployRecord,
+        boxes: &[BoxName],
+        supersede: bool,
+        gated: bool,
+        epoch: Option<&str>,
+    ) -> Result<BeginReply> {
+        self.call(
+            Script::Begin,
+            &json!({"doc": doc, "boxes": boxes, "supersede": supersede, "gated": gated, "epoch": epoch}),
+        )
+    }
+
+    /// Looks at the rolling deploy `id`: verdicts, and its end when it is over.
+    pub fn end(&mut self, id: &str, members: &Members, patience: &Timeouts) -> Result<EndReply> {
+        self.call(
+            Script::End,
+            &json!({
+                "id": id, "alive": members.alive, "failed": members.failed, "left": members.left,
+                "interval": ms(patience.interval), "ttl": ms(patience.ttl), "silence": ms(patience.silence),
+                "join_timeout": ms(patience.join), "lock_timeout": ms(patience.lock), "deploy_timeout": ms(patience.deploy),
+            }),
+        )
+    }
+
+    /// Puts `doc` behind the deploy that rolls; answers the id of the one it replaced in the queue.
+    pub fn queue(&mut self, doc: &DeployRecord) -> Result<Option<String>> {
+        #[derive(serde::Deserialize)]
+        struct Reply {
+            replaced: Option<String>,
+        }
+        Ok(self.call::<Reply>(Script::Queue, &json!({ "doc": doc }))?.replaced)
+    }
+
+    /// Claims the gates before the start for `owner`, or says how they went.
+    pub fn gates(&mut self, id: &str, step: GateStep, owner: &str, reason: Option<&str>) -> Result<GateReply> {
+        self.call(Script::Gates, &json!({"id": id, "step": step, "owner": owner, "reason": reason}))
+    }
+
+    /// Frees the lock and `out` entry of `name`; refused while it is renewed unless `force`.
+    pub fn unlock(
+        &mut self,
+        name: &BoxName,
+        force: bool,
+        interval: Duration,
+        by: &str,
+        reason: &str,
+    ) -> Result<UnlockReply> {
+        self.call(
+            Script::Unlock,
+            &json!({"box": name, "force": force, "interval": ms(interval), "by": by, "reason": reason}),
+        )
+    }
+
+    /// Stops the deploy `id`, or the current one. Works without the service.
+    pub fn cancel(&mut self, id: Option<&str>, by: &str, reason: &str, broken: bool) -> Result<CancelReply> {
+        self.call(Script::Cancel, &json!({"id": id, "by": by, "reason": reason, "broken": broken}))
+    }
+
+    // The box ------------------------------------------------------------------------------------------------------
+
+    /// Takes the place of `name` in `deploy` and adds the `boxes` that it sees. `retry`: a person insists.
+    pub fn join(
+        &mut self,
+        name: &BoxName,
+        deploy: &str,
+        boxes: &[BoxName],
+        retry: bool,
+        epoch: Option<&str>,
+    ) -> Result<JoinReply> {
+        let mut boxes: Vec<&BoxName> = boxes.iter().collect();
+        boxes.sort_unstable();
+        self.call(Script::Join, &json!({"box": name, "deploy": deploy, "boxes": boxes, "retry": retry, "epoch": epoch}))
+    }
+
+    /// Asks for a lock that lives `ttl`; `token` must be new. In a new epoch nothing is granted for `settle`.
+    pub fn acquire(
+        &mut self,
+        name: &BoxName,
+        deploy: &str,
+        token: &str,
+        (ttl, settle): (Duration, Duration),
+        hand: Option<&Hand>,
+        epoch: Option<&str>,
+    ) -> Result<AcquireReply> {
+        self.call(
+            Script::Acquire,
+            &json!({
+                "box": name, "deploy": deploy, "token": token, "ttl": ms(ttl), "settle": ms(settle), "hand": hand, "epoch": epoch,
+            }),
+        )
+    }
+
+    /// Announces that `name` leaves its load balancers, which said `surveys`.
+    pub fn leave(
+        &mut self,
+        name: &BoxName,
+        deploy: &str,
+        held: &Held,
+        ttl: Duration,
+        hand: Option<&Hand>,
+        surveys: &[Survey],
+    ) -> Result<LeaveReply> {
+        self.call(
+            Script::Leave,
+            &json!({
+                "box": name, "deploy": deploy, "suffix": held.suffix, "token": held.token, "ttl": ms(ttl), "hand": hand,
+                "surveys": surveys,
+            }),
+        )
+    }
+
+    /// Says that the worker lives and where it stands; extends what it holds.
+    pub fn renew(&mut self, pulse: &RenewRequest<'_>) -> Result<RenewReply> {
+        self.call(Script::Renew, pulse)
+    }
+
+    /// Ends the box's part; answers what then remains of the deploy.
+    pub fn finish(
+        &mut self,
+        name: &BoxName,
+        deploy: &str,
+        held: Option<&Held>,
+        finish: &Finish,
+    ) -> Result<Option<u32>> {
+        #[derive(serde::Deserialize)]
+        struct Reply {
+            remaining: Option<u32>,
+        }
+        let mut args = serde_json::to_value(finish)?;
+        args["box"] = json!(name);
+        args["deploy"] = json!(deploy);
+        if let Some(held) = held {
+            args["suffix"] = json!(held.suffix);
+            args["token"] = json!(held.token);
+        }
+        Ok(self.call::<Reply>(Script::Finish, &args)?.remaining)
+    }
+
+    /// Stops grants for `wait` while `name` finds out whether the release is broken; zero lifts it.
+    pub fn hold(&mut self, name: &BoxName, deploy: &str, wait: Duration) -> Result<()> {
+        self.call::<serde_json::Value>(Script::Hold, &json!({"box": name, "deploy": deploy, "ms": ms(wait)}))
+            .map(|_| ())
+    }
+
+    /// Waits until a lock may be free, a cancel was set, or `wait` is over.
+    pub fn wait_for_wake(&mut self, wait: Duration) -> Result<()> {
+        let mut command = redis::cmd("BLPOP");
+        command.arg(format!("{}wake", self.base)).arg(wait.as_secs_f64());
+        self.store.blocking::<Option<(String, String)>>(&command, wait).map(|_| ())
+    }
+}
+
+/// A token that nobody else has: 128 random bits.
+pub fn new_token() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow!("no randomness: {e}"))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}

@@ -1,0 +1,149 @@
+//! What can be read of a place without deciding anything.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::{
+    Coordinator,
+    records::{self, DeployRecord, Row, rfc3339},
+    replies::{Cancel, OutEntry, StoredLock},
+};
+use crate::{
+    api::{Deploy, LockRow, Locks as LocksAnswer, OutRow, Phase},
+    names::BoxName,
+};
+
+impl Coordinator {
+    fn document(&mut self, key: &str) -> Result<Option<DeployRecord>> {
+        let key = format!("{}{key}", self.base);
+        let text: Option<String> = self.store.command(&["GET", &key])?;
+        text.map(|text| serde_json::from_str(&text).with_context(|| format!("{key} holds {text}"))).transpose()
+    }
+
+    /// The newest deploy that began here.
+    pub fn current(&mut self) -> Result<Option<DeployRecord>> {
+        self.document("current")
+    }
+
+    /// The last complete deploy.
+    pub fn complete(&mut self) -> Result<Option<DeployRecord>> {
+        self.document("complete")
+    }
+
+    /// The deploy that waits for the one that rolls.
+    pub fn queued(&mut self) -> Result<Option<DeployRecord>> {
+        self.document("queued")
+    }
+
+    /// The document of the deploy `id`.
+    pub fn doc(&mut self, id: &str) -> Result<Option<DeployRecord>> {
+        self.document(&format!("deploy:{id}:record"))
+    }
+
+    /// The cancel of the deploy `id`, if there is one.
+    pub fn cancel_of(&mut self, id: &str) -> Result<Option<Cancel>> {
+        let key = format!("{}deploy:{id}:cancel", self.base);
+        let text: Option<String> = self.store.command(&["GET", &key])?;
+        text.map(|text| serde_json::from_str(&text).with_context(|| format!("{key} holds {text}"))).transpose()
+    }
+
+    /// The deploy `id`, with its boxes.
+    pub fn deploy(&mut self, id: &str) -> Result<Option<Deploy>> {
+        self.doc(id)?.map(|doc| self.show(&doc, true)).transpose()
+    }
+
+    /// Where `name` stands in the deploy `id`, and how many boxes are done in it.
+    pub fn standing(&mut self, id: &str, name: &BoxName) -> Result<(Option<Phase>, u32)> {
+        let key = format!("{}deploy:{id}:", self.base);
+        let text: Option<String> = self.store.command(&["HGET", &format!("{key}boxes"), name.as_str()])?;
+        let row: Option<Row> = text.map(|text| serde_json::from_str(&text)).transpose().context("the box's row")?;
+        let done: Option<u32> = self.store.command(&["HGET", &format!("{key}tally"), Phase::Done.as_str()])?;
+        Ok((row.map(|row| row.phase), done.unwrap_or(0)))
+    }
+
+    /// What `doc` looks like from outside. Without its boxes it costs the same however many there are.
+    pub fn show(&mut self, doc: &DeployRecord, with_boxes: bool) -> Result<Deploy> {
+        let key = format!("{}deploy:{}:", self.base, doc.id);
+        let (boxes, tally) = (format!("{key}boxes"), format!("{key}tally"));
+        let (rows, gone, remaining): (u32, Option<u32>, Option<u32>) = self.store.with(|connection| {
+            redis::pipe().hlen(&boxes).hget(&tally, "gone").get(format!("{key}remaining")).query(connection)
+        })?;
+        if let (false, Some(remaining)) = (with_boxes, remaining) {
+            return Ok(records::summary(doc, rows.saturating_sub(gone.unwrap_or(0)), remaining));
+        }
+        let rows: HashMap<String, String> = self.store.command(&["HGETALL", &boxes])?;
+        let rows: HashMap<String, Row> = rows
+            .into_iter()
+            .map(|(name, text)| serde_json::from_str(&text).map(|row| (name, row)))
+            .collect::<Result<_, _>>()
+            .context(boxes)?;
+        let deploy = records::deploy(doc, rows, remaining);
+        Ok(if with_boxes { deploy } else { Deploy { boxes: Vec::new(), ..deploy } })
+    }
+
+    /// The newest `limit` deploys, newest first, without their boxes.
+    pub fn deploys(&mut self, limit: u32) -> Result<Vec<Deploy>> {
+        let key = format!("{}deploys", self.base);
+        let last = limit.saturating_sub(1).to_string();
+        let ids: Vec<String> = self.store.command(&["ZREVRANGE", &key, "0", &last])?;
+        let mut found = Vec::new();
+        for id in ids {
+            // A record that expired leaves its id behind.
+            if let Some(doc) = self.doc(&id)? {
+                found.push(self.show(&doc, false)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Which tag each box runs.
+    pub fn running(&mut self) -> Result<HashMap<String, String>> {
+        let key = format!("{}running", self.base);
+        self.store.command(&["HGETALL", &key])
+    }
+
+    /// Whether `name` stands in `out`.
+    pub fn is_out(&mut self, name: &BoxName) -> Result<bool> {
+        let key = format!("{}out", self.base);
+        self.store.command(&["HEXISTS", &key, name.as_str()])
+    }
+
+    /// Who holds which lock, and which boxes are out.
+    pub fn locks(&mut self) -> Result<LocksAnswer> {
+        let base = self.base.clone();
+        let granted: Option<u32> = self.store.command(&["HGET", &format!("{base}walk"), "top"])?;
+        let current = self.current()?.map(|doc| self.show(&doc, false)).transpose()?;
+        let top = granted.unwrap_or(0).max(current.map_or(1, |deploy| deploy.locks));
+        let keys: Vec<String> = (1..=top).map(|suffix| format!("{base}lock:{suffix}")).collect();
+        let words: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+        let texts: Vec<Option<String>> = self.store.command(&words)?;
+        let mut answer = LocksAnswer::default();
+        for (suffix, (key, text)) in (1..).zip(keys.iter().zip(texts)) {
+            let Some(text) = text else { continue };
+            let lock = StoredLock::read(&text);
+            let left: i64 = self.store.command(&["PTTL", key])?;
+            answer.locks.push(LockRow {
+                suffix,
+                name: lock.holder().map_or_else(|| "unknown".parse().map_err(|e| anyhow!("{key}: {e}")), Ok)?,
+                deploy: lock.deploy,
+                since: rfc3339(lock.since),
+                renewed: rfc3339(lock.renewed),
+                expires_in_ms: u64::try_from(left).unwrap_or(0),
+            });
+        }
+        let outs: HashMap<String, String> = self.store.command(&["HGETALL", &format!("{base}out")])?;
+        for (name, text) in outs {
+            let entry: OutEntry = serde_json::from_str(&text).with_context(|| format!("{base}out holds {text}"))?;
+            answer.out.push(OutRow {
+                name: name.parse().map_err(|e| anyhow!("{base}out: {e}"))?,
+                deploy: entry.deploy,
+                since: rfc3339(entry.since),
+                renewed: rfc3339(entry.renewed),
+                reason: entry.hand,
+            });
+        }
+        answer.out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(answer)
+    }
+}

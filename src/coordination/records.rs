@@ -1,0 +1,119 @@
+//! Deploys as Redis keeps them, and how they read outside.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::{BoxRow, Deploy, Kind, Phase, State},
+    names::{BoxName, Environment, Role, Tag},
+    parallel::MaxParallel,
+};
+
+/// The newest schema that this program understands; a box too old for a deploy's schema stops before it goes out.
+pub const SCHEMA: u32 = 1;
+
+/// A deploy as the scripts write it. Times are milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of api::Deploy, which documents them")]
+pub struct DeployRecord {
+    #[serde(default)]
+    pub schema: u32,
+    pub id: String,
+    pub role: Role,
+    pub environment: Environment,
+    pub tag: Tag,
+    pub kind: Kind,
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub max_parallel: MaxParallel,
+    #[serde(default)]
+    pub recreate: bool,
+    #[serde(default)]
+    pub force: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<Tag>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<i64>,
+    /// The gates before the start have not passed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gated: Option<bool>,
+    /// The service process that asks those gates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_owner: Option<String>,
+}
+
+impl DeployRecord {
+    /// Where it stands; a document that no script has seen yet counts as queued.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state.unwrap_or(State::Queued)
+    }
+}
+
+/// One box as the scripts write it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Row {
+    pub phase: Phase,
+    tag: Option<Tag>,
+    detail: Option<String>,
+    since: i64,
+}
+
+/// A time for people and scripts: RFC 3339, UTC, whole milliseconds.
+#[must_use]
+pub fn rfc3339(milliseconds: i64) -> String {
+    // Always three digits, so that texts stand in the order of time.
+    format!("{:.3}", Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// Joins a document and its table into what the API shows.
+pub(super) fn deploy(doc: &DeployRecord, rows: HashMap<String, Row>, remaining: Option<u32>) -> Deploy {
+    let count = |counts: fn(Phase) -> bool| {
+        u32::try_from(rows.values().filter(|row| counts(row.phase)).count()).unwrap_or(u32::MAX)
+    };
+    let size = count(|phase| phase != Phase::Gone);
+    let remaining = remaining.unwrap_or_else(|| count(Phase::is_unfinished));
+    let mut boxes: Vec<BoxRow> = rows
+        .into_iter()
+        .filter_map(|(name, row)| {
+            let name: BoxName = name.parse().ok()?;
+            Some(BoxRow { name, phase: row.phase, tag: row.tag, since: rfc3339(row.since), detail: row.detail })
+        })
+        .collect();
+    boxes.sort_by(|a, b| a.name.cmp(&b.name));
+    Deploy { boxes, ..summary(doc, size, remaining) }
+}
+
+/// What the API shows of a document, without its boxes.
+pub(super) fn summary(doc: &DeployRecord, size: u32, remaining: u32) -> Deploy {
+    Deploy {
+        id: doc.id.clone(),
+        role: doc.role.clone(),
+        environment: doc.environment.clone(),
+        tag: doc.tag.clone(),
+        kind: doc.kind,
+        state: doc.state(),
+        size,
+        locks: doc.max_parallel.locks(size),
+        remaining,
+        by: doc.by.clone(),
+        reason: doc.reason.clone(),
+        started_at: rfc3339(doc.started.unwrap_or(0)),
+        ended_at: doc.ended.map(rfc3339),
+        max_parallel: doc.max_parallel,
+        recreate: doc.recreate,
+        force: doc.force,
+        last_good: doc.last_good.clone(),
+        source: doc.source.clone(),
+        boxes: Vec::new(),
+    }
+}

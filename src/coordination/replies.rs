@@ -1,0 +1,230 @@
+//! What the scripts answer.
+
+use serde::Deserialize;
+
+use crate::{
+    api::{Phase, State},
+    names::BoxName,
+};
+
+/// Why a deploy was stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Cancel {
+    /// Who.
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// The release is at fault: unfinished boxes go back.
+    #[serde(default)]
+    pub broken: bool,
+    /// A newer deploy took its place: boxes that are out go on with that one.
+    #[serde(default)]
+    pub superseded: bool,
+    /// A deadline passed.
+    #[serde(default)]
+    pub failed: bool,
+}
+
+/// How `begin` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum BeginReply {
+    /// This deploy has begun before.
+    Refused {
+        /// `exists` or `rolling`.
+        refused: String,
+        /// The deploy that rolls.
+        id: Option<String>,
+    },
+    /// It rolls.
+    Rolling {
+        /// To be remembered.
+        epoch: String,
+    },
+}
+
+/// How the service's look went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct EndReply {
+    /// It ended in this very call.
+    pub ended: bool,
+    /// Where the deploy stands.
+    pub state: State,
+    /// Why it ended so.
+    pub reason: Option<String>,
+    /// Boxes that should be asked again by an event.
+    #[serde(default)]
+    pub silent: u32,
+}
+
+/// How a step of the gates went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct GateReply {
+    /// `ended` or `claimed`.
+    pub refused: Option<String>,
+    /// Who claimed them.
+    pub owner: Option<String>,
+}
+
+/// How `cancel` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum CancelReply {
+    /// Nothing rolls.
+    Refused {
+        /// `ended`.
+        refused: String,
+        /// Where the current deploy stands.
+        state: Option<State>,
+    },
+    /// Stopped.
+    Stopped {
+        /// Which.
+        id: String,
+    },
+}
+
+/// How `unlock` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct UnlockReply {
+    /// `nothing` (no lock, not out) or `renewed` (its worker lives).
+    pub refused: Option<String>,
+    /// Milliseconds since the last renewal.
+    pub ago: Option<u64>,
+}
+
+/// How `join` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum JoinReply {
+    /// The deploy does not roll.
+    Refused {
+        /// `ended`.
+        refused: String,
+        /// The current deploy.
+        current: Option<String>,
+    },
+    /// In the table.
+    Seated {
+        /// Whether it takes part; else its row stays as it was.
+        joined: bool,
+        /// Where the row stood before.
+        phase: Phase,
+        /// Whether the box stands in `out`.
+        out: bool,
+        /// How many boxes take part.
+        size: u32,
+        /// How many may be out.
+        locks: u32,
+        /// To be remembered.
+        epoch: String,
+    },
+}
+
+/// How `acquire` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum AcquireReply {
+    /// The box may go.
+    Granted {
+        /// The lock's suffix.
+        granted: u32,
+        /// How many boxes take part.
+        size: u32,
+        /// How many may be out.
+        locks: u32,
+        /// The box was out already.
+        out: bool,
+        /// A cancel that the box must heed although it got its lock.
+        cancel: Option<Cancel>,
+        /// To be remembered.
+        epoch: String,
+    },
+    /// Not now.
+    Wait {
+        /// For what, for people.
+        wait: String,
+        /// To be remembered.
+        epoch: String,
+    },
+    /// Not any more.
+    Stop {
+        /// `ended`, `cancelled`, or `rolling` (work by hand while a deploy rolls).
+        stop: String,
+        /// The current deploy.
+        current: Option<String>,
+        /// Why.
+        cancel: Option<Cancel>,
+    },
+}
+
+/// How `leave` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum LeaveReply {
+    /// Not now.
+    Refused {
+        /// `not_owner`, `cancelled`, `ended`, `held` or `floor`.
+        refused: String,
+        /// Why it was cancelled.
+        cancel: Option<Cancel>,
+        /// For `floor`: the others that get requests and are not announced.
+        others: Option<u32>,
+        /// For `floor`: how many must.
+        floor: Option<u32>,
+        /// For `floor`: where.
+        key: Option<String>,
+    },
+    /// The box is out from here on.
+    Left {
+        /// Always true.
+        left: bool,
+    },
+}
+
+/// What a worker hears when it renews.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RenewReply {
+    /// The deploy was stopped.
+    pub cancel: Option<Cancel>,
+    /// The deploy does not roll any more.
+    pub ended: bool,
+    /// Who holds the lock now, if it is another.
+    pub lost_to: Option<BoxName>,
+    /// To be remembered.
+    pub epoch: String,
+}
+
+/// A lock as it stands in Redis. One that somebody else set counts too, whatever it says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StoredLock {
+    #[serde(rename = "box")]
+    name: String,
+    pub deploy: String,
+    pub since: i64,
+    pub renewed: i64,
+}
+
+impl StoredLock {
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_else(|_| Self { name: text.to_owned(), ..Self::default() })
+    }
+
+    /// The holder, if it is a box's name.
+    pub fn holder(&self) -> Option<BoxName> {
+        self.name.parse().ok()
+    }
+}
+
+/// An entry of `out` as it stands in Redis.
+#[derive(Debug, Deserialize)]
+pub(super) struct OutEntry {
+    pub deploy: String,
+    #[serde(default)]
+    pub since: i64,
+    #[serde(default)]
+    pub renewed: i64,
+    pub hand: Option<String>,
+}

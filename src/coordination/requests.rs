@@ -1,0 +1,136 @@
+//! What the scripts are told.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    api::Phase,
+    names::{BoxName, Tag},
+    parallel::MaxParallel,
+};
+
+/// Work on one box without a deploy: how many boxes there are, and how many may be out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Hand {
+    /// Live matching boxes.
+    pub size: u32,
+    /// The box's own `max_parallel`.
+    pub max_parallel: MaxParallel,
+    /// Why a person takes the box out until they bring it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A lock that was granted: its suffix, and the token that proves ownership.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// 1..n.
+    pub suffix: u32,
+    /// Random; compared inside Redis.
+    pub token: String,
+}
+
+/// What a load balancer that can count said, for the floor.
+#[derive(Debug, Clone, Serialize)]
+pub struct Survey {
+    /// Which load balancer.
+    pub key: String,
+    /// This box's target in it.
+    pub me: String,
+    /// The targets that get requests.
+    pub in_service: Vec<String>,
+}
+
+/// How a box's part in a deploy ends.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Finish {
+    /// The last phase; absent where only a lock is given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The tag the row shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// Why it ended so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Whether the box is in service.
+    pub in_service: bool,
+    /// The tag that the box runs now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<Tag>,
+    /// Wake nobody.
+    pub quiet: bool,
+}
+
+/// The deadlines by which the service ends a deploy.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Between two renewals.
+    pub interval: Duration,
+    /// A lock's life.
+    pub ttl: Duration,
+    /// After this long a silent box is asked again.
+    pub silence: Duration,
+    /// Nothing else to do than wait for boxes that do not come.
+    pub join: Duration,
+    /// No progress.
+    pub lock: Duration,
+    /// The whole deploy.
+    pub deploy: Duration,
+}
+
+/// The live members of the fleet, as the service's Serf agent sees them.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Members {
+    /// Alive, and matching the place.
+    pub alive: Vec<BoxName>,
+    /// Failed, whatever their tags were.
+    pub failed: Vec<BoxName>,
+    /// Left, whatever their tags were.
+    pub left: Vec<BoxName>,
+}
+
+/// What a service says of the gates before the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateStep {
+    /// It asks them.
+    Claim,
+    /// They passed.
+    Pass,
+    /// One failed: the deploy ends.
+    Fail,
+}
+
+/// What a worker says when it renews.
+#[derive(Debug, Clone, Serialize)]
+pub struct RenewRequest<'a> {
+    /// Who.
+    #[serde(rename = "box")]
+    pub name: &'a BoxName,
+    /// For which deploy.
+    pub deploy: &'a str,
+    /// Where it stands; absent while it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// What it is at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'a str>,
+    /// Its lock, if it holds one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suffix: Option<u32>,
+    /// The lock's token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<&'a str>,
+    /// The lock's life, in milliseconds.
+    pub ttl: u64,
+    /// Whether the box is out of service.
+    pub out: bool,
+    /// Why a person keeps it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hand: Option<&'a str>,
+    /// The epoch it remembers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<&'a str>,
+}

@@ -1,0 +1,126 @@
+//! Why a call is not answered with what it asked for: a machine word and a status for programs, a line for people.
+
+use std::fmt;
+
+use super::http::Response;
+use crate::coordination::Trouble;
+
+/// A machine word of an error; clients decide by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request itself is wrong.
+    BadRequest,
+    /// No token, or one that is not known.
+    Unauthorized,
+    /// The token may not do this.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// The release is broken.
+    Broken,
+    /// The release is completely deployed there, so that it cannot be blamed.
+    Deployed,
+    /// The release was rolled back from.
+    Withheld,
+    /// The environment is frozen.
+    Frozen,
+    /// No live box runs the role there.
+    NoBox,
+    /// A deploy is rolling.
+    Rolling,
+    /// There is nothing to go back to.
+    NoGoodRelease,
+    /// The deploy has ended.
+    Ended,
+    /// The lock's holder renews it.
+    Renewed,
+    /// Redis or the Serf agent does not answer.
+    Unavailable,
+    /// A fault of ours.
+    Internal,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Broken => "broken",
+            Self::Deployed => "deployed",
+            Self::Withheld => "withheld",
+            Self::Frozen => "frozen",
+            Self::NoBox => "no_box",
+            Self::Rolling => "rolling",
+            Self::NoGoodRelease => "no_good_release",
+            Self::Ended => "ended",
+            Self::Renewed => "renewed",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Unauthorized => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Broken
+            | Self::Deployed
+            | Self::Withheld
+            | Self::Frozen
+            | Self::NoBox
+            | Self::Rolling
+            | Self::NoGoodRelease
+            | Self::Ended
+            | Self::Renewed => 409,
+            Self::Unavailable => 503,
+            Self::Internal => 500,
+        }
+    }
+}
+
+/// A call that is refused, or that failed.
+#[derive(Debug)]
+pub struct ApiError {
+    /// For machines.
+    pub kind: Kind,
+    /// One line for a person: names the thing and the next act.
+    pub message: String,
+}
+
+impl ApiError {
+    /// Refuses with this line.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+/// What handlers and decisions return.
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<anyhow::Error> for ApiError {
+    fn from(error: anyhow::Error) -> Self {
+        let kind = if Trouble::may_pass(&error) { Kind::Unavailable } else { Kind::Internal };
+        Self::new(kind, format!("{error:#}"))
+    }
+}
+
+impl From<ApiError> for Response {
+    fn from(refusal: ApiError) -> Self {
+        if matches!(refusal.kind, Kind::Unavailable | Kind::Internal) {
+            log::error!("{}", refusal.message);
+        }
+        Self::error(refusal.kind.status(), refusal.kind.word(), &refusal.message)
+    }
+}

@@ -1,0 +1,188 @@
+//! `/v1/deploys`, `/v1/rollbacks`, `/v1/promotions`, `/v1/running`: starts, stops and answers.
+
+use super::{REASON_LIMIT, body, cut, limit, param, required};
+use crate::{
+    api::{
+        AuditEntry, Completed, Current, Deploy, Deploys, NewBlame, NewCancel, NewDeploy, NewMove, Running,
+        RunningBoxes, State,
+    },
+    config::Verb,
+    coordination::{CancelReply, Coordinator, DeployRecord},
+    names::{Environment, Place, Role},
+    service::{
+        Service,
+        api_error::{ApiError, ApiResult, Kind},
+        auth::Caller,
+        http::{Request, Response},
+        ids,
+    },
+};
+
+/// The longest evidence that is kept, in bytes.
+const LOGS_LIMIT: usize = 128 * 1024;
+
+/// `POST /v1/deploys`.
+pub fn start(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let asked: NewDeploy = body(request)?;
+    caller.need(Verb::Start, Some(&asked.environment))?;
+    let deploy = service.start(&asked, &caller.by())?;
+    Ok(Response::json(if asked.dry_run { 200 } else { 202 }, &deploy))
+}
+
+/// `POST /v1/rollbacks`.
+pub fn roll_back(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let asked: NewMove = body(request)?;
+    caller.need(Verb::Start, Some(&asked.environment))?;
+    Ok(Response::json(202, &service.roll_back(&asked, &caller.by())?))
+}
+
+/// `POST /v1/promotions`: `environment` is the source; the scope is asked where the deploy starts.
+pub fn promote(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let asked: NewMove = body(request)?;
+    let policy = service.config.service.role(&asked.role);
+    caller.need(Verb::Start, Some(policy.next(&asked.environment).unwrap_or(&asked.environment)))?;
+    Ok(Response::json(202, &service.promote(&asked, &caller.by())?))
+}
+
+/// `GET /v1/deploys`: of one place, or of all that the caller may read.
+pub fn list(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let limit = limit(request, 20)?;
+    let most = u32::try_from(limit).unwrap_or(u32::MAX);
+    let mut deploys: Vec<Deploy> = Vec::new();
+    for place in places(service, caller, request)? {
+        deploys.extend(service.store.at(&place, |locks| locks.deploys(most))?);
+    }
+    deploys.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    deploys.truncate(limit);
+    Ok(Response::json(200, &Deploys { deploys }))
+}
+
+/// `GET /v1/running`: what each box runs.
+pub fn running(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let mut running = Vec::new();
+    for place in places(service, caller, request)? {
+        for (name, tag) in service.store.at(&place, Coordinator::running)? {
+            if let (Ok(name), Ok(tag)) = (name.parse(), tag.parse()) {
+                running.push(Running { role: place.role.clone(), environment: place.environment.clone(), name, tag });
+            }
+        }
+    }
+    running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
+    Ok(Response::json(200, &RunningBoxes { running }))
+}
+
+/// `GET /v1/deploys/current`: the deploy that is rolling, else the last complete one.
+pub fn current(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let place = Place { environment: required(request, "environment")?, role: required(request, "role")? };
+    caller.need(Verb::Read, Some(&place.environment))?;
+    let found = service.store.at(&place, |locks| {
+        let Some(newest) = locks.current()? else { return Ok(None) };
+        let latest = newest.state();
+        let doc = if latest == State::Rolling { Some(newest) } else { locks.complete()? };
+        doc.map(|doc| Ok(Current { deploy: locks.show(&doc, false)?, latest })).transpose()
+    })?;
+    match found {
+        Some(current) => Ok(Response::json(200, &current)),
+        None => Err(ApiError::new(Kind::NotFound, format!("nothing was ever completely deployed for {place}"))),
+    }
+}
+
+/// `GET /v1/deploys/ID`.
+pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let (place, doc) = find(service, request)?;
+    caller.need(Verb::Read, Some(&place.environment))?;
+    answer(service, &place, &doc.id)
+}
+
+/// `POST /v1/deploys/ID/complete`: a box believes that it was the last.
+pub fn complete(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let (place, doc) = find(service, request)?;
+    caller.need(Verb::Box, Some(&place.environment))?;
+    let _: Completed = body(request)?;
+    service.reconcile_place_now(&place);
+    answer(service, &place, &doc.id)
+}
+
+/// `POST /v1/deploys/ID/cancel`.
+pub fn cancel(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let (place, doc) = find(service, request)?;
+    caller.need(Verb::Cancel, Some(&place.environment))?;
+    let NewCancel { reason, broken } = body(request)?;
+    let by = caller.by();
+    let reason =
+        cut(reason.filter(|r| !r.trim().is_empty()).unwrap_or_else(|| format!("cancelled by {by}")), REASON_LIMIT);
+    stop(service, &place, &doc, &by, &reason, broken)?;
+    if broken {
+        service.mark_broken(&place, &doc, None)?;
+    }
+    let action = if broken { "broken" } else { "cancel" };
+    service.audit(AuditEntry::new(&by, action).place(&place).tag(&doc.tag).deploy(&doc.id).detail(reason));
+    service.reconcile_place_now(&place);
+    answer(service, &place, &doc.id)
+}
+
+/// `POST /v1/deploys/ID/broken`: a box has the proof. Only a worker of a rolling deploy blames, and never a release that
+/// an earlier deploy has completely deployed there.
+pub fn broken(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let (place, doc) = find(service, request)?;
+    caller.need(Verb::Box, Some(&place.environment))?;
+    let blame: NewBlame = body(request)?;
+    if service.has_worked(&place, &doc)? {
+        let message = format!("{}:{} has worked in {}: the box is at fault", place.role, doc.tag, place.environment);
+        return Err(ApiError::new(Kind::Deployed, message));
+    }
+    let reason = cut(format!("{}: {}", blame.name, blame.reason), REASON_LIMIT);
+    // Who reports again after an answer that got lost finds the deploy ended.
+    if doc.state() != State::Broken {
+        stop(service, &place, &doc, blame.name.as_str(), &reason, true)?;
+        let entry = AuditEntry::new(&caller.by(), "broken").place(&place).tag(&doc.tag).deploy(&doc.id);
+        service.audit(entry.detail(&reason));
+    }
+    let logs = Some(cut(blame.logs, LOGS_LIMIT)).filter(|logs| !logs.is_empty());
+    service.mark_broken(&place, &doc, logs)?;
+    service.reconcile_place_now(&place);
+    answer(service, &place, &doc.id)
+}
+
+fn stop(service: &Service, place: &Place, doc: &DeployRecord, by: &str, reason: &str, broken: bool) -> ApiResult<()> {
+    match service.store.at(place, |locks| locks.cancel(Some(&doc.id), by, reason, broken))? {
+        CancelReply::Stopped { .. } => Ok(()),
+        CancelReply::Refused { .. } => {
+            let state = service.store.at(place, |locks| locks.doc(&doc.id))?.map_or(doc.state(), |doc| doc.state());
+            Err(ApiError::new(Kind::Ended, format!("{} has ended already: {state}", doc.id)))
+        }
+    }
+}
+
+/// The deploy that the path names.
+fn find(service: &Service, request: &Request) -> ApiResult<(Place, DeployRecord)> {
+    let id = request.path.get(2).map_or("", String::as_str);
+    let unknown = || ApiError::new(Kind::NotFound, format!("there is no deploy {}", crate::names::quoted(id)));
+    let place = ids::place(id).ok_or_else(unknown)?;
+    let doc = service.store.at(&place, |locks| locks.doc(id))?.ok_or_else(unknown)?;
+    Ok((place, doc))
+}
+
+fn answer(service: &Service, place: &Place, id: &str) -> ApiResult<Response> {
+    match service.store.at(place, |locks| locks.deploy(id))? {
+        Some(deploy) => Ok(Response::json(200, &deploy)),
+        None => Err(ApiError::new(Kind::NotFound, format!("there is no deploy {id}"))),
+    }
+}
+
+/// The places that the caller asks about and may read.
+fn places(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Vec<Place>> {
+    let (role, environment): (Option<Role>, Option<Environment>) =
+        (param(request, "role")?, param(request, "environment")?);
+    match &environment {
+        Some(environment) => caller.need(Verb::Read, Some(environment))?,
+        None => caller.need_anywhere(Verb::Read)?,
+    }
+    let mut places = service.store.places()?;
+    places.retain(|place| {
+        role.as_ref().is_none_or(|role| *role == place.role)
+            && environment.as_ref().is_none_or(|environment| *environment == place.environment)
+            && caller.may(Verb::Read, Some(&place.environment))
+    });
+    Ok(places)
+}

@@ -1,0 +1,84 @@
+//! `/v1/freezes`: environments where nothing new starts.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{REASON_LIMIT, body, cut, param};
+use crate::{
+    api::{AuditEntry, Freeze, Freezes},
+    config::Verb,
+    names::{Environment, Role},
+    service::{
+        Service,
+        api_error::{ApiError, ApiResult, Kind},
+        auth::Caller,
+        http::{Request, Response},
+        now,
+    },
+};
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Scope {
+    environment: Option<Environment>,
+    role: Option<Role>,
+    reason: Option<String>,
+}
+
+impl Scope {
+    /// From the body or, where a client sends none with `DELETE`, from the query.
+    fn read(request: &Request) -> ApiResult<(Environment, Option<Role>, Option<String>)> {
+        let scope: Self = body(request)?;
+        let environment = match scope.environment {
+            Some(environment) => Some(environment),
+            None => param(request, "environment")?,
+        };
+        let role = match scope.role {
+            Some(role) => Some(role),
+            None => param(request, "role")?,
+        };
+        let environment =
+            environment.ok_or_else(|| ApiError::new(Kind::BadRequest, "the environment is missing: say which one"))?;
+        Ok((environment, role, scope.reason.map(|reason| cut(reason, REASON_LIMIT))))
+    }
+}
+
+/// `GET /v1/freezes`.
+pub fn list(service: &Service, caller: &Caller, _: &Request) -> ApiResult<Response> {
+    caller.need_anywhere(Verb::Read)?;
+    let mut freezes = service.store.freezes()?;
+    freezes.retain(|freeze| caller.may(Verb::Read, Some(&freeze.environment)));
+    Ok(Response::json(200, &Freezes { freezes }))
+}
+
+/// `POST /v1/freezes`.
+pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let (environment, role, reason) = Scope::read(request)?;
+    caller.need(Verb::Start, Some(&environment))?;
+    let freeze = Freeze { environment, role, reason, by: caller.by(), at: now() };
+    service.store.freeze(&freeze)?;
+    service.audit(
+        entry(caller, "freeze", &freeze.environment, freeze.role.as_ref())
+            .detail(freeze.reason.as_deref().unwrap_or_default()),
+    );
+    Ok(Response::json(201, &freeze))
+}
+
+/// `DELETE /v1/freezes`.
+pub fn unfreeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let (environment, role, reason) = Scope::read(request)?;
+    caller.need(Verb::Start, Some(&environment))?;
+    let what = role.as_ref().map_or_else(|| environment.to_string(), |role| format!("{role} in {environment}"));
+    if !service.store.unfreeze(&environment, role.as_ref())? {
+        return Err(ApiError::new(
+            Kind::NotFound,
+            format!("{what} is not frozen: see the freezes with deployctl status"),
+        ));
+    }
+    service.audit(entry(caller, "unfreeze", &environment, role.as_ref()).detail(reason.unwrap_or_default()));
+    Ok(Response::json(200, &json!({ "environment": environment, "role": role })))
+}
+
+fn entry(caller: &Caller, action: &str, environment: &Environment, role: Option<&Role>) -> AuditEntry {
+    AuditEntry { environment: Some(environment.clone()), role: role.cloned(), ..AuditEntry::new(&caller.by(), action) }
+}

@@ -1,0 +1,98 @@
+//! What each call of the API does: checks the scope, reads the body, acts, answers. One file for each thing.
+
+pub mod audit;
+pub mod deploys;
+pub mod freezes;
+pub mod locks;
+pub mod releases;
+
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    api_error::{ApiError, ApiResult, Kind},
+    http::Request,
+};
+
+/// The most that a list answers with.
+const LIMIT: usize = 1000;
+/// The longest reason that is kept, in bytes.
+const REASON_LIMIT: usize = 1024;
+
+/// The body, which may be left out where every field may. Unknown fields are passed over, so that newer clients can
+/// talk to older services.
+fn body<T: DeserializeOwned>(request: &Request) -> ApiResult<T> {
+    let bytes = if request.body.is_empty() { b"{}" } else { request.body.as_slice() };
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let of = if path == "." { String::new() } else { format!("{path}: ") };
+        ApiError::new(Kind::BadRequest, format!("the body is not what this call takes: {of}{}", error.inner()))
+    })?;
+    reader.end().map_err(|e| ApiError::new(Kind::BadRequest, format!("the body is not one JSON object: {e}")))?;
+    Ok(read)
+}
+
+/// A parameter of the query, if it is there.
+fn param<T: FromStr<Err: std::fmt::Display>>(request: &Request, name: &str) -> ApiResult<Option<T>> {
+    let parsed = request.param(name).map(str::parse).transpose();
+    parsed.map_err(|error: T::Err| ApiError::new(Kind::BadRequest, format!("{name}: {error}")))
+}
+
+/// A parameter that must be there.
+fn required<T: FromStr<Err: std::fmt::Display>>(request: &Request, name: &str) -> ApiResult<T> {
+    param(request, name)?
+        .ok_or_else(|| ApiError::new(Kind::BadRequest, format!("the parameter {name} is missing: add ?{name}=…")))
+}
+
+/// How many entries the caller wants.
+fn limit(request: &Request, default: usize) -> ApiResult<usize> {
+    Ok(param(request, "limit")?.unwrap_or(default).min(LIMIT))
+}
+
+/// The beginning of a text, `most` bytes at most.
+fn cut(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let mut end = most;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Role;
+
+    #[test]
+    fn a_bad_body_is_named_by_its_field() {
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code)]
+        struct Body {
+            role: Role,
+        }
+        let error = |text: &str| {
+            let mut request = Request::default();
+            request.body = text.as_bytes().to_vec();
+            body::<Body>(&request).unwrap_err().message
+        };
+        assert!(
+            error(r#"{"role": "../x"}"#).contains("role: \"../x\" is not a role"),
+            "{}",
+            error(r#"{"role": "../x"}"#)
+        );
+        assert!(error("").contains("missing field `role`"), "{}", error(""));
+        assert!(error("{\"role\": \"app\"} x").contains("not one JSON object"));
+        assert!(error("\u{0}").contains("the body is not what this call takes"));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(cut("äöü".to_owned(), 3), "ä…");
+        assert_eq!(cut("abc".to_owned(), 3), "abc");
+    }
+}

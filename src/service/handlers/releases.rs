@@ -1,0 +1,50 @@
+//! `/v1/releases`: CI makes releases known; people and dashboards read them.
+
+use super::{body, cut, limit, required};
+use crate::{
+    api::{AuditEntry, NewRelease, Release, ReleaseStatus, Releases},
+    config::Verb,
+    names::Role,
+    service::{
+        Service,
+        api_error::ApiResult,
+        auth::Caller,
+        http::{Request, Response},
+    },
+};
+
+/// The longest commit, author or message that is kept, in bytes.
+const TEXT_LIMIT: usize = 4096;
+
+/// `POST /v1/releases`.
+pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    caller.need_anywhere(Verb::Publish)?;
+    let asked: NewRelease = body(request)?;
+    let short = |text: Option<String>| text.map(|text| cut(text, TEXT_LIMIT));
+    let now = jiff::Timestamp::now();
+    let release = Release {
+        role: asked.role,
+        tag: asked.tag,
+        published_at: format!("{now:.3}"),
+        status: ReleaseStatus::Available,
+        reason: None,
+        logs: None,
+        commit: short(asked.commit),
+        author: short(asked.author),
+        message: short(asked.message),
+    };
+    let (known, new) = service.store.publish(&release, now.as_millisecond())?;
+    if new {
+        let entry = AuditEntry { role: Some(known.role.clone()), ..AuditEntry::new(&caller.by(), "publish") };
+        service.audit(entry.tag(&known.tag));
+    }
+    Ok(Response::json(if new { 201 } else { 200 }, &known))
+}
+
+/// `GET /v1/releases?role=`.
+pub fn list(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    caller.need_anywhere(Verb::Read)?;
+    let role: Role = required(request, "role")?;
+    let releases = service.store.releases(&role, limit(request, 50)?)?;
+    Ok(Response::json(200, &Releases { releases }))
+}

@@ -1,0 +1,138 @@
+//! The service's choices, as pure functions: which tag, may it start, where to go back to, what to promote.
+
+use super::{
+    api_error::{ApiError, ApiResult, Kind},
+    store::Complete,
+};
+use crate::{
+    api::{Freeze, Kind as DeployKind, Release, ReleaseStatus},
+    names::Tag,
+};
+
+/// The newest release that may be deployed without being named. `releases`: newest first.
+#[must_use]
+pub fn newest(releases: &[Release]) -> Option<&Tag> {
+    releases.iter().find(|release| release.status == ReleaseStatus::Available).map(|release| &release.tag)
+}
+
+/// Refuses a release that is broken, but for a person who insists (`force`), and one that somebody rolled back from,
+/// unless it was `named`.
+pub fn may_start(release: &Release, named: bool, force: bool) -> ApiResult<()> {
+    let Release { role, tag, .. } = release;
+    let reason = release.reason.as_deref().unwrap_or("nobody said why");
+    match release.status {
+        ReleaseStatus::Broken if !force => Err(ApiError::new(
+            Kind::Broken,
+            format!("{role}:{tag} is broken ({reason}): start another tag, or --force it if you know better"),
+        )),
+        ReleaseStatus::Withheld if !named && !force => Err(ApiError::new(
+            Kind::Withheld,
+            format!("{role}:{tag} is withheld ({reason}): `deployctl start -t {tag}` deploys it all the same"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what is new while a freeze covers the place.
+pub fn may_thaw(freeze: Option<&Freeze>) -> ApiResult<()> {
+    let Some(Freeze { environment, role, reason, by, at }) = freeze else { return Ok(()) };
+    let what = role.as_ref().map_or_else(|| environment.to_string(), |role| format!("{role} in {environment}"));
+    let why = reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}"));
+    Err(ApiError::new(
+        Kind::Frozen,
+        format!("{what} is frozen by {by} since {at}{}; deployctl unfreeze, or --force", why.unwrap_or_default()),
+    ))
+}
+
+/// What to go back to: the last complete deploy of another tag than the one that is left, unless that is marked.
+/// `history`: newest first.
+#[must_use]
+pub fn way_back<'a>(
+    history: &'a [Complete],
+    leaves: Option<&Tag>,
+    is_marked: impl Fn(&Tag) -> bool,
+) -> Option<&'a Complete> {
+    history.iter().find(|complete| Some(&complete.tag) != leaves && !is_marked(&complete.tag))
+}
+
+/// What of an environment is to be promoted: its last complete deploy that was no rollback, if the environment is still
+/// on that release and it has not been promoted. `history`: newest first.
+#[must_use]
+pub fn to_promote<'a>(history: &'a [Complete], promoted: Option<&str>) -> Option<&'a Complete> {
+    let newest = history.first()?;
+    let candidate = history.iter().find(|complete| complete.kind != DeployKind::Rollback)?;
+    (candidate.tag == newest.tag && candidate.promote && promoted != Some(&candidate.id)).then_some(candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(tag: &str, status: ReleaseStatus) -> Release {
+        Release {
+            role: "app".parse().unwrap(),
+            tag: tag.parse().unwrap(),
+            published_at: String::new(),
+            status,
+            reason: Some("exited with 3".to_owned()),
+            logs: None,
+            commit: None,
+            author: None,
+            message: None,
+        }
+    }
+
+    fn complete(id: &str, tag: &str, kind: DeployKind) -> Complete {
+        Complete { id: id.to_owned(), tag: tag.parse().unwrap(), kind, ended: 0, promote: true }
+    }
+
+    #[test]
+    fn a_start_without_a_tag_passes_over_what_is_marked() {
+        use ReleaseStatus::{Available, Broken, Withheld};
+        let releases =
+            [release("v4", Withheld), release("v3", Broken), release("v2", Available), release("v1", Available)];
+        assert_eq!(newest(&releases).unwrap().as_str(), "v2");
+        assert_eq!(newest(&releases[..2]), None);
+    }
+
+    #[test]
+    fn a_broken_release_wants_force_and_a_withheld_one_its_name() {
+        let refused = |status, named, force| may_start(&release("v3", status), named, force).err().map(|e| e.kind);
+        for (named, force) in [(false, false), (true, false), (true, true), (false, true)] {
+            assert_eq!(refused(ReleaseStatus::Available, named, force), None);
+            assert_eq!(refused(ReleaseStatus::Broken, named, force), (!force).then_some(Kind::Broken));
+            let withheld = refused(ReleaseStatus::Withheld, named, force);
+            assert_eq!(withheld, (!named && !force).then_some(Kind::Withheld));
+        }
+        let message = may_start(&release("v3", ReleaseStatus::Broken), true, false).unwrap_err().message;
+        assert!(message.contains("app:v3") && message.contains("exited with 3"), "{message}");
+    }
+
+    #[test]
+    fn the_way_back_is_the_last_good_other_tag() {
+        use DeployKind::{Deploy, Rollback};
+        let history = [complete("c", "v3", Deploy), complete("b", "v2", Deploy), complete("a", "v1", Rollback)];
+        let back = |leaves: &str, marked: &[&str]| {
+            let leaves = leaves.parse().unwrap();
+            way_back(&history, Some(&leaves), |tag| marked.contains(&tag.as_str())).map(|c| c.tag.to_string())
+        };
+        assert_eq!(back("v3", &[]).as_deref(), Some("v2"));
+        assert_eq!(back("v4", &[]).as_deref(), Some("v3"), "v4 never was complete");
+        assert_eq!(back("v3", &["v2"]).as_deref(), Some("v1"));
+        assert_eq!(back("v1", &["v2", "v3"]), None);
+    }
+
+    #[test]
+    fn only_what_the_environment_is_still_on_is_promoted_once() {
+        use DeployKind::{Deploy, Rollback};
+        let found = |history: &[Complete], promoted| to_promote(history, promoted).map(|c| c.id.clone());
+        let (old, new) = (complete("old", "v1", Deploy), complete("new", "v2", Deploy));
+        assert_eq!(found(&[new.clone(), old.clone()], None).as_deref(), Some("new"), "the newer replaces the older");
+        assert_eq!(found(&[new.clone(), old.clone()], Some("new")), None);
+        assert_eq!(found(&[complete("back", "v1", Rollback), new.clone(), old], None), None, "v2 was left");
+        let again = complete("back", "v2", Rollback);
+        assert_eq!(found(&[again.clone(), new.clone()], None).as_deref(), Some("new"), "v3 broke, v2 is back");
+        assert_eq!(found(&[again], None), None, "rollbacks never promote");
+        assert_eq!(found(&[Complete { promote: false, ..new }], None), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! What an end asks for: remembering what is good, the mark on what is broken, the way back, and telling people.
+//!
+//! Each step may be done again, so a service that is killed half-way is followed by another that does them all.
+
+use anyhow::Result;
+
+use crate::service::{
+    Service,
+    api_error::Kind,
+    ids, notify,
+    start::{DeployRequest, StartOutcome},
+    store::{Complete, Mark},
+};
+use crate::{
+    api::{AuditEntry, Kind as DeployKind, ReleaseStatus, State},
+    coordination::{Coordinator, DeployRecord, rfc3339},
+    names::Place,
+};
+
+/// Who does what nobody asked for.
+pub const SERVICE: &str = "service";
+
+impl Service {
+    /// Does everything that the end of a deploy asks for. The caller holds the lease.
+    pub fn follow_up(&self, place: &Place, doc: &DeployRecord) -> Result<()> {
+        if !self.store.is_open(&doc.id)? {
+            return Ok(());
+        }
+        match doc.state() {
+            State::Deployed => self.remember_good(place, doc)?,
+            State::Broken => {
+                // A box that could not reach us has cancelled it in Redis, and cannot know that the release has worked.
+                if !self.has_worked(place, doc)? {
+                    self.mark_broken(place, doc, None)?;
+                }
+                if self.store.mark(&place.role, &doc.tag)?.is_some_and(|mark| mark.status == ReleaseStatus::Broken) {
+                    self.auto_rollback(place, doc)?;
+                }
+            }
+            _ => {}
+        }
+        let ended = doc.ended.unwrap_or_default();
+        self.store.count_end(place, doc.state(), ended - doc.started.unwrap_or(ended))?;
+        let entry = AuditEntry::new(SERVICE, doc.state().as_str()).place(place).tag(&doc.tag).deploy(&doc.id);
+        self.audit(entry.detail(doc.reason.as_deref().unwrap_or_default()));
+        if let Some(deploy) = self.store.at(place, |locks| locks.deploy(&doc.id))? {
+            notify::tell(&self.config, &deploy, &|| self.is_stopping())?;
+        }
+        self.forget(&doc.id);
+        self.store.close(&doc.id)
+    }
+
+    fn remember_good(&self, place: &Place, doc: &DeployRecord) -> Result<()> {
+        let complete = Complete {
+            id: doc.id.clone(),
+            tag: doc.tag.clone(),
+            kind: doc.kind,
+            ended: doc.ended.unwrap_or_default(),
+            promote: self.config.service.role(&place.role).auto_promote,
+        };
+        self.store.add_complete(place, &complete)?;
+        if doc.force && self.store.clear_mark(&place.role, &doc.tag)? {
+            let entry = AuditEntry::new(SERVICE, "release").place(place).tag(&doc.tag).deploy(&doc.id);
+            self.audit(entry.detail("forced, and complete: no longer broken"));
+        }
+        Ok(())
+    }
+
+    /// Whether an earlier deploy has completely deployed the same release there.
+    pub fn has_worked(&self, place: &Place, doc: &DeployRecord) -> Result<bool> {
+        let history = self.store.complete(place)?;
+        Ok(history.iter().any(|complete| complete.tag == doc.tag && complete.id != doc.id))
+    }
+
+    /// Marks the release of a deploy broken, with the evidence if there is any.
+    pub fn mark_broken(&self, place: &Place, doc: &DeployRecord, logs: Option<String>) -> Result<()> {
+        let reason = match self.store.at(place, |locks| locks.cancel_of(&doc.id))? {
+            Some(cancel) => cancel.reason,
+            None => doc.reason.clone().unwrap_or_default(),
+        };
+        let mark = Mark {
+            status: ReleaseStatus::Broken,
+            reason,
+            logs,
+            at: rfc3339(crate::service::now_ms()),
+            deploy: Some(doc.id.clone()),
+        };
+        self.store.set_mark(&place.role, &doc.tag, &mark).map(drop)
+    }
+
+    /// After a deploy that broke: the last good release again, everywhere, if so configured and some boxes run the
+    /// broken one. Once for each broken deploy, and never after a rollback that broke.
+    fn auto_rollback(&self, place: &Place, doc: &DeployRecord) -> Result<()> {
+        if !self.config.service.role(&place.role).auto_rollback {
+            return Ok(());
+        }
+        let entry = AuditEntry::new(SERVICE, "rollback").place(place).deploy(&doc.id);
+        if doc.kind == DeployKind::Rollback {
+            let text = "the rollback broke, too: nothing more is done by itself; publish and start a fix";
+            log::error!("{}: {text}", doc.id);
+            self.audit(entry.tag(&doc.tag).detail(text));
+            return Ok(());
+        }
+        let running = self.store.at(place, Coordinator::running)?;
+        if !running.values().any(|tag| tag == doc.tag.as_str()) {
+            return Ok(());
+        }
+        let tag = match self.good_tag(place, Some(&doc.tag)) {
+            Ok(tag) => tag,
+            Err(refusal) if refusal.kind == Kind::NoGoodRelease => {
+                log::error!("{}: {}", doc.id, refusal.message);
+                self.audit(entry.tag(&doc.tag).detail(refusal.message));
+                return Ok(());
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let request = DeployRequest {
+            id: Some(ids::brought_back(&doc.id, place)),
+            source: Some(doc.id.clone()),
+            reason: Some(format!("{} is broken", doc.tag)),
+            ..DeployRequest::new(place, &tag, DeployKind::Rollback, SERVICE)
+        };
+        match self.start_deploy(&request) {
+            // What rolls there is somebody's fix, or a rollback by hand.
+            Ok(StartOutcome::Rolling(_) | StartOutcome::Queued(_) | StartOutcome::Exists) => Ok(()),
+            Err(refusal) if matches!(refusal.kind, Kind::Rolling | Kind::NoBox) => {
+                self.audit(entry.tag(&tag).detail(format!("not started: {}", refusal.message)));
+                Ok(())
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+}

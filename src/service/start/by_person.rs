@@ -1,0 +1,197 @@
+//! What a person may start: a deploy, a rollback, a promotion. Here it is decided what that means and whether it is
+//! allowed; [`Service::start_deploy`] then begins it.
+
+use crate::service::{
+    Service,
+    api_error::{ApiError, ApiResult, Kind},
+    ids, now, policy,
+    start::{DeployRequest, StartOutcome},
+    store::Mark,
+};
+use crate::{
+    api::{AuditEntry, Deploy, Kind as DeployKind, NewDeploy, NewMove, Release, ReleaseStatus, State},
+    coordination::{Coordinator, DeployRecord},
+    names::{Place, Role, Tag},
+};
+
+impl Service {
+    /// `POST /v1/deploys`.
+    pub fn start(&self, asked: &NewDeploy, by: &str) -> ApiResult<Deploy> {
+        let place = Place { environment: asked.environment.clone(), role: asked.role.clone() };
+        let tag = match &asked.tag {
+            Some(tag) => tag.clone(),
+            None => self.default_tag(&place)?,
+        };
+        let release = self.release(&place.role, &tag)?;
+        policy::may_start(&release, asked.tag.is_some(), asked.force)?;
+        if !asked.force {
+            policy::may_thaw(self.store.frozen(&place)?.as_ref())?;
+        }
+        let request = DeployRequest {
+            supersede: asked.supersede,
+            queue: asked.queue,
+            recreate: asked.recreate,
+            force: asked.force,
+            ..DeployRequest::new(&place, &tag, DeployKind::Deploy, by)
+        };
+        if asked.dry_run {
+            return self.dry_run(&request);
+        }
+        let outcome = self.start_deploy(&request)?;
+        self.release_if_named(&release, asked.tag.is_some(), by)?;
+        started(outcome)
+    }
+
+    /// `POST /v1/rollbacks`: back to the tag that was asked for, else to this environment's last complete other one.
+    pub fn roll_back(&self, asked: &NewMove, by: &str) -> ApiResult<Deploy> {
+        let place = Place { environment: asked.environment.clone(), role: asked.role.clone() };
+        let left = self.left_behind(&place)?;
+        let tag = match &asked.tag {
+            Some(tag) => tag.clone(),
+            None => self.good_tag(&place, left.as_ref().map(|doc| &doc.tag))?,
+        };
+        let release = self.release(&place.role, &tag)?;
+        policy::may_start(&release, asked.tag.is_some(), false)?;
+        let request = DeployRequest {
+            source: left.as_ref().map(|doc| doc.id.clone()),
+            supersede: true,
+            reason: left.as_ref().map(|doc| format!("back from {}", doc.tag)),
+            ..DeployRequest::new(&place, &tag, DeployKind::Rollback, by)
+        };
+        let left = left.map(|doc| doc.tag).filter(|left| *left != tag);
+        // Before it begins: who is killed in between has withheld a release that nobody wants.
+        let withheld = match &left {
+            Some(left) => self.withhold(&place, left, by)?,
+            None => false,
+        };
+        let outcome = self.start_deploy(&request);
+        if let (Some(left), true, Err(_)) = (&left, withheld, &outcome) {
+            self.store.clear_mark(&place.role, left)?;
+        }
+        let outcome = outcome?;
+        self.release_if_named(&release, asked.tag.is_some(), by)?;
+        started(outcome)
+    }
+
+    /// `POST /v1/promotions`: starts in the next environment what `asked.environment` completed last.
+    pub fn promote(&self, asked: &NewMove, by: &str) -> ApiResult<Deploy> {
+        let source = Place { environment: asked.environment.clone(), role: asked.role.clone() };
+        let policy = self.config.service.role(&source.role);
+        let target = policy.next(&source.environment).ok_or_else(|| {
+            let message = format!("nothing follows {source}: see service.roles.{}.environments", source.role);
+            ApiError::new(Kind::NotFound, message)
+        })?;
+        let target = Place { environment: target.clone(), role: source.role.clone() };
+        let history = self.store.complete(&source)?;
+        let complete = match &asked.tag {
+            Some(tag) => history.iter().find(|complete| complete.tag == *tag),
+            None => history.first(),
+        };
+        let Some(complete) = complete else {
+            let what = asked.tag.as_ref().map_or_else(|| "nothing".to_owned(), |tag| format!("{}:{tag}", source.role));
+            return Err(ApiError::new(
+                Kind::NotFound,
+                format!("{what} was completely deployed in {}", source.environment),
+            ));
+        };
+        policy::may_start(&self.release(&source.role, &complete.tag)?, asked.tag.is_some(), false)?;
+        policy::may_thaw(self.store.frozen(&target)?.as_ref())?;
+        let request = DeployRequest {
+            id: Some(ids::promoted(&complete.id, &target)),
+            source: Some(complete.id.clone()),
+            ..DeployRequest::new(&target, &complete.tag, DeployKind::Promotion, by)
+        };
+        // A person may promote again what did not get through.
+        match self.start_deploy(&request)? {
+            StartOutcome::Exists => started(self.start_deploy(&DeployRequest { id: None, ..request })?),
+            outcome => started(outcome),
+        }
+    }
+
+    fn default_tag(&self, place: &Place) -> ApiResult<Tag> {
+        let Place { environment, role } = place;
+        let policy = self.config.service.role(role);
+        if let Some(previous) = policy.previous(environment) {
+            let previous = Place { environment: previous.clone(), role: role.clone() };
+            let complete = self.store.at(&previous, Coordinator::complete)?;
+            return complete.map(|doc| doc.tag).ok_or_else(|| {
+                ApiError::new(Kind::NotFound, format!("{previous} has no complete deploy yet: name a tag with -t"))
+            });
+        }
+        let releases = self.store.releases(role, 1000)?;
+        policy::newest(&releases).cloned().ok_or_else(|| {
+            ApiError::new(
+                Kind::NotFound,
+                format!("no release of {role} can be deployed: publish one, or name a tag with -t"),
+            )
+        })
+    }
+
+    pub fn release(&self, role: &Role, tag: &Tag) -> ApiResult<Release> {
+        self.store.release(role, tag)?.ok_or_else(|| {
+            ApiError::new(
+                Kind::NotFound,
+                format!("{role}:{tag} is no known release: deployctl publish -r {role} -t {tag} makes it one"),
+            )
+        })
+    }
+
+    /// The tag that a rollback without a tag goes to.
+    pub fn good_tag(&self, place: &Place, leaves: Option<&Tag>) -> ApiResult<Tag> {
+        let history = self.store.complete(place)?;
+        let mut marked = Vec::new();
+        for complete in &history {
+            if self.store.mark(&place.role, &complete.tag)?.is_some() {
+                marked.push(complete.tag.clone());
+            }
+        }
+        let back = policy::way_back(&history, leaves, |tag| marked.contains(tag));
+        back.map(|complete| complete.tag.clone()).ok_or_else(|| {
+            let leaves = leaves.map(|tag| format!(" other than {tag}")).unwrap_or_default();
+            ApiError::new(
+                Kind::NoGoodRelease,
+                format!(
+                    "no release{leaves} was ever completely deployed for {place} and is still good: name one with -t"
+                ),
+            )
+        })
+    }
+
+    /// The deploy that a rollback leaves: the newest one; and when that is a rollback that did not get through, the
+    /// one that it was to leave.
+    fn left_behind(&self, place: &Place) -> anyhow::Result<Option<DeployRecord>> {
+        let Some(newest) = self.store.at(place, Coordinator::current)? else { return Ok(None) };
+        let unfinished_rollback = newest.kind == DeployKind::Rollback && newest.state() != State::Deployed;
+        match newest.source.as_ref().filter(|_| unfinished_rollback) {
+            Some(source) => Ok(self.store.at(place, |locks| locks.doc(source))?.or(Some(newest))),
+            None => Ok(Some(newest)),
+        }
+    }
+
+    /// A release that was withheld is so no longer once somebody has named it.
+    fn release_if_named(&self, release: &Release, named: bool, by: &str) -> anyhow::Result<()> {
+        if named && release.status == ReleaseStatus::Withheld && self.store.clear_mark(&release.role, &release.tag)? {
+            let entry = AuditEntry { role: Some(release.role.clone()), ..AuditEntry::new(by, "release") };
+            self.audit(entry.tag(&release.tag).detail("named again: no longer withheld"));
+        }
+        Ok(())
+    }
+
+    fn withhold(&self, place: &Place, tag: &Tag, by: &str) -> anyhow::Result<bool> {
+        let mark = Mark {
+            status: ReleaseStatus::Withheld,
+            reason: format!("{by} rolled back from it in {}", place.environment),
+            logs: None,
+            at: now(),
+            deploy: None,
+        };
+        self.store.set_mark(&place.role, tag, &mark)
+    }
+}
+
+fn started(outcome: StartOutcome) -> ApiResult<Deploy> {
+    match outcome {
+        StartOutcome::Rolling(deploy) | StartOutcome::Queued(deploy) => Ok(deploy),
+        StartOutcome::Exists => Err(ApiError::new(Kind::Rolling, "this deploy has begun before: see deployctl status")),
+    }
+}

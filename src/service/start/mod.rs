@@ -1,0 +1,246 @@
+//! The one way in which deploys begin: by a person, from the queue, back, and on to the next environment.
+
+use std::time::Duration;
+
+mod by_person;
+
+use crate::service::{
+    Service,
+    api_error::{ApiError, ApiResult, Kind},
+    ids, now_ms, policy,
+};
+use crate::{
+    api::{AuditEntry, BoxRow, Deploy, Kind as DeployKind, Phase, State},
+    config::When,
+    coordination::{BeginReply, Coordinator, DeployRecord, Members, rfc3339},
+    names::{BoxName, Place, Tag},
+};
+
+/// A deploy that somebody wants.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the flags of the call")]
+pub struct DeployRequest {
+    /// Where.
+    pub place: Place,
+    /// Which.
+    pub tag: Tag,
+    /// Why.
+    pub kind: DeployKind,
+    /// Who.
+    pub by: String,
+    /// For people: why it was started.
+    pub reason: Option<String>,
+    /// The one id that it may have; a new one when absent.
+    pub id: Option<String>,
+    /// The deploy that it is made of.
+    pub source: Option<String>,
+    /// Cancel what rolls.
+    pub supersede: bool,
+    /// Wait for what rolls.
+    pub queue: bool,
+    /// Every box is to be recreated.
+    pub recreate: bool,
+    /// Somebody insists.
+    pub force: bool,
+}
+
+impl DeployRequest {
+    /// The plainest one.
+    pub fn new(place: &Place, tag: &Tag, kind: DeployKind, by: &str) -> Self {
+        Self {
+            place: place.clone(),
+            tag: tag.clone(),
+            kind,
+            by: by.to_owned(),
+            reason: None,
+            id: None,
+            source: None,
+            supersede: false,
+            queue: false,
+            recreate: false,
+            force: false,
+        }
+    }
+}
+
+/// What a start led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StartOutcome {
+    /// It rolls.
+    Rolling(Deploy),
+    /// It waits for the one that rolls.
+    Queued(Deploy),
+    /// Its one id has been used.
+    Exists,
+}
+
+impl Service {
+    /// Begins a deploy, or queues it.
+    pub fn start_deploy(&self, request: &DeployRequest) -> ApiResult<StartOutcome> {
+        let place = &request.place;
+        let boxes = self.live_boxes(place)?;
+        let doc = self.doc(request)?;
+        self.store.know(place)?;
+        if request.supersede {
+            // Its end comes with our begin; who is killed right after must still find it.
+            if let Some(old) = self.store.at(place, Coordinator::current)?.filter(|d| d.state() == State::Rolling) {
+                self.store.open(&old.id)?;
+            }
+        }
+        match self.begin(place, &doc, &boxes, request.supersede)? {
+            BeginReply::Rolling { .. } => Ok(StartOutcome::Rolling(self.begun(place, &doc)?)),
+            BeginReply::Refused { refused, .. } if refused == "exists" => Ok(StartOutcome::Exists),
+            BeginReply::Refused { .. } if request.queue => Ok(StartOutcome::Queued(self.enqueue(place, &doc)?)),
+            BeginReply::Refused { id, .. } => Err(ApiError::new(
+                Kind::Rolling,
+                format!(
+                    "{} is rolling for {place}: wait for it, --queue behind it, or --supersede it",
+                    id.as_deref().unwrap_or("another deploy")
+                ),
+            )),
+        }
+    }
+
+    /// Begins the deploy that waits, if nothing rolls.
+    pub fn start_queued(&self, place: &Place) -> anyhow::Result<()> {
+        let Some(doc) = self.store.at(place, Coordinator::queued)? else { return Ok(()) };
+        let rolls = self.store.at(place, Coordinator::current)?.is_some_and(|d| d.state() == State::Rolling);
+        let frozen = !doc.force && self.store.frozen(place)?.is_some();
+        if rolls || frozen {
+            return Ok(());
+        }
+        let release = self.release(&doc.role, &doc.tag);
+        if let Err(refusal) = release.and_then(|release| policy::may_start(&release, true, doc.force)) {
+            if matches!(refusal.kind, Kind::Unavailable | Kind::Internal) {
+                anyhow::bail!(refusal);
+            }
+            self.store.at(place, |locks| locks.cancel(Some(&doc.id), "service", &refusal.message, false))?;
+            self.audit(
+                AuditEntry::new("service", "cancel").place(place).tag(&doc.tag).deploy(&doc.id).detail(refusal.message),
+            );
+            return Ok(());
+        }
+        let boxes = self.live_boxes(place)?;
+        if let BeginReply::Rolling { .. } = self.begin(place, &doc, &boxes, false)? {
+            self.begun(place, &doc)?;
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &self,
+        place: &Place,
+        doc: &DeployRecord,
+        boxes: &[BoxName],
+        supersede: bool,
+    ) -> anyhow::Result<BeginReply> {
+        // A rollback is for the worst of days: what may be wrong with a gate must not stand in its way.
+        let policy = self.config.service.role(&place.role);
+        let gated = doc.kind != DeployKind::Rollback && policy.gates.iter().any(|gate| gate.when == When::Start);
+        let epoch = self.epoch(place);
+        let begun = self.store.at(place, |locks| locks.begin(doc, boxes, supersede, gated, epoch.as_deref()))?;
+        if let BeginReply::Rolling { epoch } = &begun {
+            self.remember_epoch(place, epoch);
+        }
+        Ok(begun)
+    }
+
+    /// What follows a beginning at once.
+    fn begun(&self, place: &Place, doc: &DeployRecord) -> anyhow::Result<Deploy> {
+        self.store.open(&doc.id)?;
+        let action = match doc.kind {
+            DeployKind::Rollback => "rollback",
+            DeployKind::Promotion => "promote",
+            _ => "start",
+        };
+        let entry = AuditEntry::new(&doc.by, action).place(place).tag(&doc.tag).deploy(&doc.id);
+        self.audit(entry.detail(doc.reason.as_deref().unwrap_or_default()));
+        // What cannot be told to the boxes now is told by the watch.
+        self.reconcile_place_now(place);
+        let deploy = self.store.at(place, |locks| locks.deploy(&doc.id))?;
+        deploy.ok_or_else(|| anyhow::anyhow!("Redis lost the deploy {} right after it began", doc.id))
+    }
+
+    fn enqueue(&self, place: &Place, doc: &DeployRecord) -> anyhow::Result<Deploy> {
+        let replaced = self.store.at(place, |locks| locks.queue(doc))?;
+        let detail = replaced.map(|id| format!("in place of {id}")).unwrap_or_default();
+        self.audit(AuditEntry::new(&doc.by, "queue").place(place).tag(&doc.tag).deploy(&doc.id).detail(detail));
+        // It may have waited for one that has ended meanwhile.
+        self.notify();
+        let deploy = self.store.at(place, |locks| locks.deploy(&doc.id))?;
+        deploy.ok_or_else(|| anyhow::anyhow!("Redis lost the deploy {} right after it was queued", doc.id))
+    }
+
+    fn doc(&self, request: &DeployRequest) -> anyhow::Result<DeployRecord> {
+        let id = match &request.id {
+            Some(id) => id.clone(),
+            None => {
+                ids::new(&request.place, now_ms(), getrandom::u32().map_err(|e| anyhow::anyhow!("no randomness: {e}"))?)
+            }
+        };
+        Ok(DeployRecord {
+            schema: 0,
+            id,
+            role: request.place.role.clone(),
+            environment: request.place.environment.clone(),
+            tag: request.tag.clone(),
+            kind: request.kind,
+            by: request.by.clone(),
+            reason: request.reason.clone(),
+            max_parallel: self.config.service.role(&request.place.role).max_parallel,
+            recreate: request.recreate,
+            force: request.force,
+            source: request.source.clone(),
+            state: None,
+            last_good: None,
+            started: None,
+            ended: None,
+            gated: None,
+            gate_owner: None,
+        })
+    }
+
+    /// The deploy as it would be, without starting it.
+    pub fn dry_run(&self, request: &DeployRequest) -> ApiResult<Deploy> {
+        let boxes = self.live_boxes(&request.place)?;
+        let current = self.store.at(&request.place, Coordinator::current)?;
+        let rolling = current.as_ref().filter(|doc| doc.state() == State::Rolling);
+        if let (Some(doc), false, false) = (rolling, request.supersede, request.queue) {
+            return Err(ApiError::new(
+                Kind::Rolling,
+                format!("{} is rolling for {}: add --queue or --supersede", doc.id, request.place),
+            ));
+        }
+        let waits = rolling.is_some() && !request.supersede;
+        let doc = DeployRecord {
+            state: Some(if waits { State::Queued } else { State::Rolling }),
+            started: Some(now_ms()),
+            last_good: current.and_then(|doc| doc.last_good),
+            ..self.doc(request)?
+        };
+        let size = u32::try_from(boxes.len()).unwrap_or(u32::MAX);
+        let row = |name| BoxRow { name, phase: Phase::Expected, tag: None, since: rfc3339(now_ms()), detail: None };
+        let mut deploy = self.store.at(&request.place, |locks| locks.show(&doc, false))?;
+        (deploy.size, deploy.remaining, deploy.locks) = (size, size, doc.max_parallel.locks(size));
+        deploy.boxes = boxes.into_iter().map(row).collect();
+        Ok(deploy)
+    }
+
+    fn live_boxes(&self, place: &Place) -> ApiResult<Vec<BoxName>> {
+        let Members { alive, .. } = self.members(place, Duration::ZERO)?;
+        if alive.is_empty() {
+            let Place { environment, role } = place;
+            return Err(ApiError::new(
+                Kind::NoBox,
+                format!("no live box has the Serf tags images={role} and environment={environment}: see serf members"),
+            ));
+        }
+        Ok(alive)
+    }
+
+    /// The members that matter to `place`; an agent that does not answer is `unavailable`.
+    pub fn members(&self, place: &Place, max_age: Duration) -> ApiResult<Members> {
+        let members = self.fleet.members(place, max_age, &|| self.is_stopping());
+        members.map_err(|error| ApiError::new(Kind::Unavailable, format!("cannot tell which boxes live: {error:#}")))
+    }
+}

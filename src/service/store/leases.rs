@@ -1,0 +1,82 @@
+//! Leases: work that one service does while another must not, such as telling people of an end.
+//!
+//! A lease lives for some seconds and is renewed while its holder lives. When that one is killed, another service (or
+//! the same after its restart) takes the work up again.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Result;
+
+use super::ServiceStore;
+use crate::coordination::new_token;
+
+/// How long a lease outlives its holder.
+const LIFE: Duration = Duration::from_secs(10);
+
+/// What this process holds.
+pub struct Held {
+    /// Who this process is.
+    me: String,
+    names: Mutex<BTreeSet<String>>,
+}
+
+impl Held {
+    pub fn new() -> Result<Self> {
+        Ok(Self { me: new_token()?, names: Mutex::default() })
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServiceStore {
+    /// Takes a lease, unless somebody, this process included, holds it.
+    pub fn lease(&self, name: &str) -> Result<bool> {
+        let (key, life) = (self.lease_key(name), LIFE.as_millis().to_string());
+        let taken: Option<String> =
+            self.with(|store| store.command(&["SET", &key, &self.leases.me, "NX", "PX", &life]))?;
+        if taken.is_some() {
+            self.leases.names().insert(name.to_owned());
+        }
+        Ok(taken.is_some())
+    }
+
+    /// Gives a lease back.
+    pub fn give_back(&self, name: &str) -> Result<()> {
+        self.leases.names().remove(name);
+        let key = self.lease_key(name);
+        self.with(|store| {
+            let holder: Option<String> = store.command(&["GET", &key])?;
+            if holder.as_ref() == Some(&self.leases.me) { store.command(&["DEL", &key]) } else { Ok(()) }
+        })
+    }
+
+    /// Whether this process holds any.
+    pub fn has_leases(&self) -> bool {
+        !self.leases.names().is_empty()
+    }
+
+    /// Prolongs what this process holds. To be called well within the life of a lease.
+    pub fn renew_leases(&self) -> Result<()> {
+        let names = self.leases.names().clone();
+        let life = LIFE.as_millis().to_string();
+        names.iter().try_for_each(|name| {
+            let key = self.lease_key(name);
+            self.with(|store| store.command(&["SET", &key, &self.leases.me, "XX", "PX", &life]))
+        })
+    }
+
+    /// Who this process is, for others.
+    pub fn me(&self) -> &str {
+        &self.leases.me
+    }
+
+    fn lease_key(&self, name: &str) -> String {
+        self.key(&format!("lease:{name}"))
+    }
+}

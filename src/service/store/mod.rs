@@ -1,0 +1,99 @@
+//! The service's own records, in Redis under `PREFIX:service:…`: releases and marks, freezes, the audit log, what is
+//! good where, what is open. What a deploy is and where its boxes stand is not here: that is the protocol's
+//! ([`crate::coordination`]).
+//!
+//! Every change is one command or one transaction, so a service that is killed leaves no half of one.
+
+mod audit;
+mod freezes;
+mod history;
+mod leases;
+mod open;
+mod releases;
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+pub use self::{history::Complete, releases::Mark};
+use crate::{
+    config::Config,
+    coordination::{Coordinator, RedisConnection},
+    names::Place,
+    secret::Secret,
+};
+
+/// Connections that are kept open while nobody needs them.
+const KEPT: usize = 16;
+
+/// The way to the records and to the places, for many threads: each act takes a connection for itself.
+pub struct ServiceStore {
+    url: Secret,
+    prefix: String,
+    idle: Mutex<Vec<RedisConnection>>,
+    leases: leases::Held,
+}
+
+impl ServiceStore {
+    /// Checks the URL; connects to nothing yet, since Redis may come later than the service.
+    pub fn new(config: &Config) -> Result<Self> {
+        let records = Self {
+            url: config.redis_url()?,
+            prefix: config.redis_prefix.clone(),
+            idle: Mutex::default(),
+            leases: leases::Held::new()?,
+        };
+        records.put_back(records.open_store()?);
+        Ok(records)
+    }
+
+    /// Does something with a connection.
+    fn with<T>(&self, act: impl FnOnce(&mut RedisConnection) -> Result<T>) -> Result<T> {
+        let mut store = self.take()?;
+        let done = act(&mut store);
+        self.put_back(store);
+        done
+    }
+
+    /// Does something at a place.
+    pub fn at<T>(&self, place: &Place, act: impl FnOnce(&mut Coordinator) -> Result<T>) -> Result<T> {
+        let mut locks = Coordinator::new(self.take()?, place);
+        let done = act(&mut locks);
+        self.put_back(locks.into_store());
+        done
+    }
+
+    fn take(&self) -> Result<RedisConnection> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| self.open_store(), Ok)
+    }
+
+    fn put_back(&self, store: RedisConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            idle.push(store);
+        }
+    }
+
+    fn open_store(&self) -> Result<RedisConnection> {
+        RedisConnection::new(&self.url, &self.prefix)
+    }
+
+    /// Whether Redis answers.
+    pub fn ping(&self) -> Result<()> {
+        self.with(|store| store.command(&["PING"]))
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}:service:{name}", self.prefix)
+    }
+}
+
+/// Reads a record of ours; one that cannot be read names its key.
+fn read<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).with_context(|| format!("the record in {key} is not what this version writes"))
+}
+
+fn write(record: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(record).context("cannot write a record")
+}
