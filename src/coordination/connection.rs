@@ -87,8 +87,7 @@ impl RedisConnection {
     }
 
     fn trouble(&self, error: &RedisError) -> Trouble {
-        let passing =
-            error.is_io_error() || matches!(error.code(), Some("LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN"));
+        let passing = error.is_io_error() || cannot_serve_now(error);
         let text = describe(error);
         if passing {
             Trouble {
@@ -111,12 +110,34 @@ impl RedisConnection {
             }
         };
         let answer = work(&mut connection);
-        // After a time-out the answer may still come: it would be taken for the next command's.
-        if !answer.as_ref().is_err_and(RedisError::is_io_error) {
+        // After a time-out the answer may still come: it would be taken for the next command's. A server that cannot serve
+        // now may be the old master after a failover: the next connection finds the new one.
+        if !answer.as_ref().is_err_and(|error| error.is_io_error() || cannot_serve_now(error)) {
             self.connection = Some(connection);
         }
         answer
     }
+}
+
+/// Whether the server says that it cannot serve for the moment: it loads, is a replica, lost its master or its disk, or
+/// is out of memory ([error codes](https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors)).
+/// `EXECABORT` is what a transaction gets on a replica.
+fn cannot_serve_now(error: &RedisError) -> bool {
+    const CODES: [&str; 12] = [
+        "BUSY",
+        "CLUSTERDOWN",
+        "EXECABORT",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOREPLICAS",
+        "NOTREADY",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+        "UNBLOCKED",
+    ];
+    error.code().is_some_and(|code| CODES.contains(&code))
 }
 
 /// The error without the URL: some of its texts carry it.

@@ -41,6 +41,9 @@ pub enum BeginReply {
     Rolling {
         /// To be remembered.
         epoch: String,
+        /// The older deploy that this one took out of the queue.
+        #[serde(default)]
+        replaced: Option<String>,
     },
 }
 

@@ -171,3 +171,19 @@ fn a_freed_lock_wakes_one_waiter() {
         assert!(waited[0] < Duration::from_secs(2) && waited[1] >= Duration::from_secs(2), "{waited:?}");
     });
 }
+
+#[test]
+fn a_renewal_that_arrives_after_the_end_brings_nothing_back() {
+    on_redis(|world| {
+        world.begin("d", &["a", "b", "c"], "1/3");
+        let mut late = world.worker("a", "d");
+        late.go_out();
+        let held = late.held.clone();
+        late.finish(Phase::Done, true);
+        late.held = held;
+        late.renew(Some(Phase::Registering), true);
+        assert_eq!((world.out(), world.holders()), (vec![], vec![]), "the token has ended");
+        assert_eq!(world.phase("d", "a"), Phase::Done);
+        assert!(world.worker("b", "d").gets_lock(), "nothing keeps the next box waiting");
+    });
+}

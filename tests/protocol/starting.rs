@@ -173,3 +173,18 @@ fn a_gate_that_fails_ends_the_deploy() {
         assert!(world.worker("a", "d2").gets_lock(), "the next one has none to wait for");
     });
 }
+
+#[test]
+fn what_waits_in_the_queue_is_older_than_what_begins_after_it() {
+    on_redis(|world| {
+        world.begin("v4", &["a", "b", "c"], "1/3");
+        world.locks().queue(&doc("v5")).unwrap();
+        let begun = world.try_begin("v6", &["a", "b", "c"], "1/3", true);
+        assert!(
+            matches!(&begun, BeginReply::Rolling { replaced: Some(id), .. } if id == "v5"),
+            "its owner is told: {begun:?}"
+        );
+        assert_eq!(world.locks().queued().unwrap(), None);
+        assert_eq!(world.state("v5"), State::Cancelled);
+    });
+}

@@ -1,6 +1,7 @@
 -- begin: the service starts a deploy.
 -- Promises: at most one deploy rolls; an id begins at most once (so a promotion happens exactly once); when it
--- supersedes, the old deploy ends in the same step.
+-- supersedes, the old deploy ends in the same step. What waits in the queue is older than what begins now: it is taken
+-- out of the queue.
 -- arg: doc (the deploy), boxes (the live matching ones), supersede, gated, epoch
 
 local old = read('current')
@@ -28,6 +29,11 @@ redis.call('SET', of(doc.id, 'remaining'), 0)
 for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
 freed(1)
 
-local queued = read('queued')
-if queued and queued.id == doc.id then redis.call('DEL', base .. 'queued') end
-return reply({ epoch = epoch().id })
+local queued, replaced = read('queued'), nil
+if queued and queued.id == doc.id then
+  redis.call('DEL', base .. 'queued')
+elseif queued then
+  end_queued(queued, doc.tag .. ' began after this was queued')
+  replaced = queued.id
+end
+return reply({ epoch = epoch().id, replaced = replaced })

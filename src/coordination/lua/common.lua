@@ -188,6 +188,18 @@ local function take_lock(suffix, ttl)
   if suffix > top then redis.call('HSET', base .. 'walk', 'top', suffix) end
 end
 
+-- A token that has ended stays ended, however late a renewal with it arrives. The last few of each box are remembered.
+local function end_token(box, token)
+  local ended = redis.call('HGET', base .. 'ended', box) or ''
+  if string.find(ended, token, 1, true) then return end
+  redis.call('HSET', base .. 'ended', box, string.sub(token .. ',' .. ended, 1, 132))
+end
+
+local function token_has_ended(box, token)
+  local ended = token ~= '' and redis.call('HGET', base .. 'ended', box)
+  return ended and string.find(ended, token, 1, true) ~= nil
+end
+
 local function delete_lock(suffix, box)
   redis.call('DEL', base .. 'lock:' .. suffix)
   redis.call('HDEL', base .. 'holders', box)

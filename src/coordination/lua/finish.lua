@@ -19,6 +19,7 @@ if arg.running then redis.call('HSET', base .. 'running', arg.box, arg.running) 
 local held = redis.call('HDEL', of(arg.deploy, 'hold'), arg.box) == 1
 if mine and arg.in_service and not successor then redis.call('HDEL', base .. 'out', arg.box) end
 if own then delete_lock(arg.suffix, arg.box) end
+if arg.token then end_token(arg.box, arg.token) end
 freed()
 if doc and not arg.quiet then wake(doc.id, held and ALL or 1) end
 return reply({ remaining = row and remaining_of(arg.deploy) or nil })

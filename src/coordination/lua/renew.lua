@@ -1,15 +1,16 @@
 -- renew: a worker is alive; it says where it stands and hears whether the deploy is cancelled.
 -- Promises: extends only what is the worker's own (by token); a lock that went missing comes back if its suffix is free,
 -- and the capacity too unless the box is out; an `out` entry that went missing comes back always, because the box is out
--- whatever Redis remembers.
+-- whatever Redis remembers. A token that has ended (see `finish`) brings nothing back.
 -- arg: box, deploy, phase, detail, epoch; ttl, out (the box is out), hand (why a person keeps it out); with a lock: suffix,
 --      token
 
 local doc = read('current')
 local seen = epoch()
 local lost
+local finished = token_has_ended(arg.box, arg.token or '')
 
-if arg.suffix then
+if arg.suffix and not finished then
   local lock = lock_at(arg.suffix)
   if lock and lock.token == arg.token then
     lock.renewed = now
@@ -23,10 +24,10 @@ if arg.suffix then
   end
 end
 local mine = out_entry(arg.box)
-if arg.out and not mine then
+if arg.out and not mine and not finished then
   mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {}, hand = arg.hand }
 end
-if mine and mine.token == (arg.token or '') then
+if mine and mine.token == (arg.token or '') and not finished then
   mine.renewed, mine.ttl = now, arg.ttl
   redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
 end

@@ -16,7 +16,13 @@ if not mine and not held then return reply({ refused = 'nothing' }) end
 if now - renewed <= 3 * arg.interval and not arg.force then
   return reply({ refused = 'renewed', ago = now - renewed })
 end
-for suffix, lock in pairs(locks) do if lock.box == arg.box then delete_lock(suffix, arg.box) end end
+for suffix, lock in pairs(locks) do
+  if lock.box == arg.box then
+    delete_lock(suffix, arg.box)
+    if lock.token then end_token(arg.box, lock.token) end
+  end
+end
+if mine and mine.token and mine.token ~= '' then end_token(arg.box, mine.token) end
 redis.call('HDEL', base .. 'out', arg.box)
 freed()
 if doc then

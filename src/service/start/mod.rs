@@ -139,8 +139,12 @@ impl Service {
         let gated = doc.kind != DeployKind::Rollback && policy.gates.iter().any(|gate| gate.when == When::Start);
         let epoch = self.epoch(place);
         let begun = self.store.at(place, |locks| locks.begin(doc, boxes, supersede, gated, epoch.as_deref()))?;
-        if let BeginReply::Rolling { epoch } = &begun {
+        if let BeginReply::Rolling { epoch, replaced } = &begun {
             self.remember_epoch(place, epoch);
+            if let Some(id) = replaced {
+                let entry = AuditEntry::new(&doc.by, "cancel").place(place).deploy(id);
+                self.audit(entry.detail(format!("taken out of the queue: {} began after it was queued", doc.tag)));
+            }
         }
         Ok(begun)
     }
