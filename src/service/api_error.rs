@@ -20,6 +20,8 @@ pub enum Kind {
     Broken,
     /// The release is completely deployed there, so that it cannot be blamed.
     Deployed,
+    /// The box that blames a release has no unfinished part in the deploy.
+    NotWorking,
     /// The release was rolled back from.
     Withheld,
     /// The environment is frozen.
@@ -49,6 +51,7 @@ impl Kind {
             Self::NotFound => "not_found",
             Self::Broken => "broken",
             Self::Deployed => "deployed",
+            Self::NotWorking => "not_working",
             Self::Withheld => "withheld",
             Self::Frozen => "frozen",
             Self::NoBox => "no_box",
@@ -69,6 +72,7 @@ impl Kind {
             Self::NotFound => 404,
             Self::Broken
             | Self::Deployed
+            | Self::NotWorking
             | Self::Withheld
             | Self::Frozen
             | Self::NoBox

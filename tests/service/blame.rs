@@ -218,3 +218,17 @@ fn a_break_before_any_box_runs_the_release_needs_no_way_back() {
     let (_, body) = service.http.get("/v1/deploys?role=app&environment=staging&limit=1");
     assert_eq!(body["deploys"][0]["id"], broken);
 }
+
+#[test]
+fn only_a_box_that_works_on_the_deploy_may_blame_it() {
+    require!("redis-server", "serf");
+    let service = Service::with_boxes(&Scope::new(), &THREE, json!({}));
+    service.publish("v1");
+    let id = service.start_deploy("staging", json!({}));
+    let (status, answer) = service.http.post(&format!("/v1/deploys/{id}/broken"), &blame("box-9"));
+    assert_eq!((status, crate::setup::kind(&answer)), (409, "not_working"), "{answer}");
+    service.worker("staging", "box-1").deploys(&id, "v1");
+    let (status, answer) = service.http.post(&format!("/v1/deploys/{id}/broken"), &blame("box-1"));
+    assert_eq!((status, crate::setup::kind(&answer)), (409, "not_working"), "{answer}");
+    assert_eq!(service.complete("staging", &id, &["box-2", "box-3"])["state"], "deployed");
+}

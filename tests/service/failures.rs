@@ -56,6 +56,20 @@ fn a_redis_that_restarts_under_a_deploy_is_ridden_out() {
 }
 
 #[test]
+fn a_redis_that_became_a_replica_is_waited_out_like_an_absent_one() {
+    require!("redis-server", "serf");
+    let service = Service::with_boxes(&Scope::new(), &BOXES, json!({}));
+    service.publish("v1");
+    service.redis.command(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
+    let (status, answer) = service.http.post("/v1/releases", &json!({ "role": "app", "tag": "v2" }));
+    assert_eq!((status, kind(&answer)), (503, "unavailable"), "{answer}");
+    service.redis.command(&["REPLICAOF", "NO", "ONE"]);
+    wait_until(SOON, "the service writes again", || {
+        service.http.post("/v1/releases", &json!({ "role": "app", "tag": "v2" })).0 == 201
+    });
+}
+
+#[test]
 fn a_box_that_does_not_join_is_told_again() {
     require!("redis-server", "serf");
     let service = Service::with_boxes(&Scope::new(), &BOXES, json!({}));

@@ -3,7 +3,7 @@
 use super::{REASON_LIMIT, body, cut, limit, param, required};
 use crate::{
     api::{
-        AuditEntry, Completed, Current, Deploy, Deploys, NewBlame, NewCancel, NewDeploy, NewMove, Running,
+        AuditEntry, Completed, Current, Deploy, Deploys, NewBlame, NewCancel, NewDeploy, NewMove, Phase, Running,
         RunningBoxes, State,
     },
     config::Verb,
@@ -130,6 +130,11 @@ pub fn broken(service: &Service, caller: &Caller, request: &Request) -> ApiResul
     if service.has_worked(&place, &doc)? {
         let message = format!("{}:{} has worked in {}: the box is at fault", place.role, doc.tag, place.environment);
         return Err(ApiError::new(Kind::Deployed, message));
+    }
+    let (phase, _) = service.store.at(&place, |locks| locks.standing(&doc.id, &blame.name))?;
+    if doc.state() == State::Rolling && !phase.is_some_and(Phase::is_unfinished) {
+        let message = format!("{} does not work on {}: only a box that does may call it broken", blame.name, doc.id);
+        return Err(ApiError::new(Kind::NotWorking, message));
     }
     let reason = cut(format!("{}: {}", blame.name, blame.reason), REASON_LIMIT);
     // Who reports again after an answer that got lost finds the deploy ended.
