@@ -18,8 +18,10 @@ fn every_key_has_the_places_hash_tag_and_a_known_name() {
         world.cancel(false);
         a.finish(Phase::Failed, false);
         b.finish(Phase::Cancelled, true);
-        let known =
-            ["current", "complete", "queued", "out", "running", "epoch", "wake", "deploys", "walk", "full", "holders"];
+        let known = [
+            "current", "complete", "queued", "out", "running", "epoch", "wake", "deploys", "walk", "full", "holders",
+            "ended",
+        ];
         for key in world.redis.keys("*") {
             let rest = key.strip_prefix(BASE).unwrap_or_else(|| panic!("{key} is outside {BASE}"));
             let named = known.contains(&rest) || rest.starts_with("lock:") || rest.starts_with("deploy:d");
