@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn failed(boxes: &[&str]) -> Members {
-    Members { failed: names(boxes), ..Members::default() }
+    Members { failed: names(boxes), ..alive(&["b"]) }
 }
 
 /// Every renewal is long ago.
@@ -229,5 +229,29 @@ fn unlocking_a_box_that_is_out_from_an_earlier_deploy_lets_it_take_part_in_this_
         world.supersede("d2", &["a", "b", "c"]);
         world.locks().unlock(&name("a"), true, LONG, "ann", "it serves").unwrap();
         assert_eq!((world.phase("d2", "a"), world.remaining("d2")), (Phase::Expected, 3));
+    });
+}
+
+#[test]
+fn who_sees_nobody_judges_nobody() {
+    on_redis(|world| {
+        let boxes = ["a", "b", "c", "d", "e", "f"];
+        world.begin("d", &boxes, "1/3");
+        world.worker("a", "d").complete();
+        world.worker("b", "d").complete();
+        let now = Timeouts { interval: Duration::ZERO, ..patient() };
+        let failed = crate::world::names(&["c", "d", "e", "f"]);
+        let blind = Members { failed: failed.clone(), ..Members::default() };
+        assert!(!world.look("d", &blind, &now).ended);
+        assert_eq!(world.phase("d", "c"), Phase::Expected, "the service's agent sees nobody");
+        let cut_off = Members { failed, ..alive(&["a", "b"]) };
+        assert!(!world.look("d", &cut_off, &now).ended);
+        let gone = world.deploy("d").boxes.iter().filter(|row| row.phase == Phase::Gone).count();
+        assert_eq!(gone, 3, "half of the boxes at most are called gone by Serf's word alone");
+        let waits = world.deploy("d").boxes.into_iter().find(|row| row.phase == Phase::Expected).unwrap();
+        assert!(waits.detail.unwrap().contains("deployctl unlock"));
+        let left = Members { left: crate::world::names(&["c", "d", "e", "f"]), ..alive(&["a", "b"]) };
+        let ended = world.look_until_ended("d", &left, &now);
+        assert_eq!(ended.state, State::Failed, "2 of 6 boxes are no complete deploy: {ended:?}");
     });
 }

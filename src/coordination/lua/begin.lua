@@ -24,7 +24,7 @@ redis.call('SET', base .. 'current', cjson.encode(doc))
 save(doc)
 redis.call('PERSIST', of(doc.id, 'record'))
 redis.call('ZADD', base .. 'deploys', now, doc.id)
-redis.call('HSET', of(doc.id, 'tally'), 'progress', now)
+redis.call('HSET', of(doc.id, 'tally'), 'progress', now, 'begun', #arg.boxes)
 redis.call('SET', of(doc.id, 'remaining'), 0)
 for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
 freed(1)

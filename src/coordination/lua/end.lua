@@ -1,6 +1,8 @@
 -- end: the service looks at a rolling deploy, passes the verdicts `gone` and `lost`, and ends it when it is over.
 -- Promises: the end state is written once, and judged only when nobody works; `deployed` needs every box done and every
--- live box in the table; nothing rolls for ever.
+-- live box in the table, and as many boxes done as `begin` saw, less n at most; nothing rolls for ever. Who sees nobody
+-- judges nobody: `failed` in Serf is no verdict while no other box of the place lives, nor for more than n boxes (or
+-- half of them) in one deploy.
 -- arg: id, alive, failed, left (boxes, by what Serf says), interval (ms between renewals), ttl, silence (ms after which a
 --      box that should speak is asked again), join_timeout, lock_timeout, deploy_timeout (ms)
 
@@ -29,6 +31,27 @@ local function is_gone(box, phase, last)
   return dead[box] and now - last > 3 * arg.interval and (UNFINISHED[phase] or out and not (out.hand and phase == 'gone'))
 end
 
+local begun = math.max(tally(id, 'begun'), 1)
+local by_silence = math.max(locks_for(begun, doc.max_parallel), math.floor(begun / 2)) - tally(id, 'gone_by_silence')
+local left_fleet = {}
+for _, box in ipairs(arg.left) do left_fleet[box] = true end
+
+-- Whether a verdict that rests on silence alone may be passed. What is not decided waits, and its row says so.
+local function may_judge(box)
+  if left_fleet[box] then return true end
+  if #arg.alive > 0 and by_silence > 0 then
+    by_silence = by_silence - 1
+    redis.call('HINCRBY', of(id, 'tally'), 'gone_by_silence', 1)
+    return true
+  end
+  local row = row_of(id, box)
+  if row then
+    row.detail = 'silent, and so is too much of the fleet to call it gone: `deployctl unlock` decides, or its return'
+    redis.call('HSET', of(id, 'boxes'), box, cjson.encode(row))
+  end
+  return false
+end
+
 local function bury(box)
   if held[box] then delete_lock(held[box], box) end
   -- What a person keeps out stays so until they bring it back.
@@ -48,7 +71,7 @@ for at = 1, #flat, 2 do
   local box, row = flat[at], cjson.decode(flat[at + 1])
   row.last = math.max(row.seen, heard[box] or 0)
   local quiet = now - row.last
-  if is_gone(box, row.phase, row.last) then
+  if is_gone(box, row.phase, row.last) and may_judge(box) then
     bury(box)
     row.phase = 'gone'
   elseif WORKING[row.phase] and quiet > math.max(arg.ttl, outs[box] and outs[box].ttl or 0) then
@@ -62,7 +85,7 @@ for at = 1, #flat, 2 do
 end
 -- Boxes that are out from an earlier deploy, and died since.
 for box in pairs(outs) do
-  if not rows[box] and is_gone(box, nil, heard[box]) then bury(box) end
+  if not rows[box] and is_gone(box, nil, heard[box]) and may_judge(box) then bury(box) end
 end
 
 -- Who works, and who still may ----------------------------------------------------------------------------------------
@@ -115,6 +138,12 @@ if remaining_of(id) == 0 then
   table.sort(bad)
   if #bad > 0 then return over('failed', 'not through: ' .. table.concat(bad, ', ')) end
   if tally(id, 'done') == 0 then return over('failed', 'no box is left that could be done') end
+  local kept = 0
+  for box, entry in pairs(outs) do if entry.hand and rows[box] then kept = kept + 1 end end
+  local wanted = begun - locks_for(begun, doc.max_parallel) - kept
+  if tally(id, 'done') < wanted then
+    return over('failed', 'only ' .. tally(id, 'done') .. ' of ' .. begun .. ' boxes are done; the others are gone')
+  end
   return over('deployed')
 end
 
