@@ -240,7 +240,7 @@ fn who_sees_nobody_judges_nobody() {
         world.worker("a", "d").complete();
         world.worker("b", "d").complete();
         let now = Timeouts { interval: Duration::ZERO, ..patient() };
-        let failed = crate::world::names(&["c", "d", "e", "f"]);
+        let failed = names(&["c", "d", "e", "f"]);
         let blind = Members { failed: failed.clone(), ..Members::default() };
         assert!(!world.look("d", &blind, &now).ended);
         assert_eq!(world.phase("d", "c"), Phase::Expected, "the service's agent sees nobody");
@@ -250,7 +250,7 @@ fn who_sees_nobody_judges_nobody() {
         assert_eq!(gone, 3, "half of the boxes at most are called gone by Serf's word alone");
         let waits = world.deploy("d").boxes.into_iter().find(|row| row.phase == Phase::Expected).unwrap();
         assert!(waits.detail.unwrap().contains("deployctl unlock"));
-        let left = Members { left: crate::world::names(&["c", "d", "e", "f"]), ..alive(&["a", "b"]) };
+        let left = Members { left: names(&["c", "d", "e", "f"]), ..alive(&["a", "b"]) };
         let ended = world.look_until_ended("d", &left, &now);
         assert_eq!(ended.state, State::Failed, "2 of 6 boxes are no complete deploy: {ended:?}");
     });
