@@ -109,6 +109,15 @@ install_python_tools() {
     cp "$root/scripts/requirements.txt" "$tools/venv/requirements.txt"
 }
 
+# Where this machine's own apt sources get Debian from.
+debian_mirror() {
+    local mirror
+    # shellcheck disable=SC2016 # apt fills it in
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sort -u | head -n 1)
+    [[ -n $mirror ]] || die "apt's sources name no Debian mirror: add one, and run apt-get update"
+    printf '%s\n' "$mirror"
+}
+
 # Debian 12 has version 1 only. Version 2 is one self-contained program in Debian 13's package, which is unpacked
 # into the tools folder, by apt's own means and keys but with a state of its own: the machine's sources stay as they are.
 install_compose_v2() {
@@ -117,10 +126,11 @@ install_compose_v2() {
         install_packages
         return
     fi
-    local dir config
+    local dir config mirror
+    mirror=$(debian_mirror)
     dir=$(mktemp -d) config=$dir/apt.conf
     mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial" "$tools/docker/cli-plugins"
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n' >"$dir/sources.list"
+    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n' "$mirror" >"$dir/sources.list"
     cat >"$config" <<CONF
 Dir::State "$dir";
 Dir::Cache "$dir/cache";
