@@ -63,6 +63,7 @@ fn a_redis_that_became_a_replica_is_waited_out_like_an_absent_one() {
     service.redis.command(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
     let (status, answer) = service.http.post("/v1/releases", &json!({ "role": "app", "tag": "v2" }));
     assert_eq!((status, kind(&answer)), (503, "unavailable"), "{answer}");
+    assert_eq!(service.http.get("/healthz").1["redis"], "cannot be written");
     service.redis.command(&["REPLICAOF", "NO", "ONE"]);
     wait_until(SOON, "the service writes again", || {
         service.http.post("/v1/releases", &json!({ "role": "app", "tag": "v2" })).0 == 201

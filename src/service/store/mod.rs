@@ -84,6 +84,12 @@ impl ServiceStore {
         self.with(|store| store.command(&["PING"]))
     }
 
+    /// Whether Redis can be written, which a replica cannot.
+    pub fn try_write(&self) -> Result<()> {
+        let key = self.key("probe");
+        self.with(|store| store.command(&["SET", &key, "1", "PX", "60000"]))
+    }
+
     fn key(&self, name: &str) -> String {
         format!("{}:service:{name}", self.prefix)
     }
