@@ -57,6 +57,8 @@ pub struct BoxRole<'a> {
     pub(crate) locks_total: u32,
     /// How often its load balancers could not spare the box.
     pub(crate) floor_refusals: u32,
+    /// What a box that is out already must wait for, although it has its lock.
+    pub(crate) not_yet: Option<String>,
     /// The step that runs, and since when.
     pub(crate) step: Cell<Option<(Phase, Instant)>>,
 }
@@ -135,6 +137,7 @@ impl<'a> BoxRole<'a> {
             engine: None,
             locks_total: 1,
             floor_refusals: 0,
+            not_yet: None,
             step: Cell::new(None),
         })
     }

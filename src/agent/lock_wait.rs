@@ -22,7 +22,7 @@ const ONCE: Duration = Duration::from_millis(400);
 impl BoxRole<'_> {
     /// Waits until a lock is this box's. A cancel, the deploy's end or being told to stop end the wait at once.
     pub(crate) fn wait_for_lock(&mut self, plan: &Plan) -> Result<(), StepError> {
-        if self.held().is_some() {
+        if self.held().is_some() && self.not_yet.is_none() {
             return Ok(());
         }
         let hand = self.hand(plan)?;
@@ -38,17 +38,23 @@ impl BoxRole<'_> {
                 box_role.locks.acquire(&name, &plan.id, &token, (ttl, settle), hand.as_ref(), epoch.as_deref())
             })?;
             match acquired {
-                AcquireReply::Granted { granted, locks, out, epoch, cancel, .. } => {
+                AcquireReply::Granted { granted, locks, out, epoch, cancel, not_yet, over, .. } => {
                     info!("{}: lock {granted} of {locks}", self.place);
                     self.locks_total = locks;
                     if let Some(heartbeat) = &self.heartbeat {
                         heartbeat.hold(Held { suffix: granted, token });
                         heartbeat.remember(epoch);
                         heartbeat.set_out(out);
-                        heartbeat.heard(cancel);
+                        heartbeat.heard(cancel.clone());
                         heartbeat.enter(Phase::Waiting, self.config.command_timeout + SLACK);
                     }
-                    return Ok(());
+                    self.check_stop()?;
+                    self.not_yet = not_yet;
+                    return match cancel {
+                        Some(cancel) => Err(StepError::Cancelled(cancel)),
+                        None if over => Err(StepError::Ended),
+                        None => Ok(()),
+                    };
                 }
                 AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(&stop, cancel)),
                 AcquireReply::Wait { wait, epoch } => {
@@ -68,7 +74,7 @@ impl BoxRole<'_> {
     }
 
     /// Blocks on Redis in a thread, so that being told to stop is heard at once.
-    fn wait_for_wake(&mut self) -> Result<(), StepError> {
+    pub(crate) fn wait_for_wake(&mut self) -> Result<(), StepError> {
         let mut waiter = match self.waiter.take() {
             Some(waiter) => waiter,
             None => self.another_connection()?,

@@ -64,7 +64,7 @@ impl BoxRole<'_> {
             StepError::Cancelled(cancel) => {
                 (Phase::Cancelled, describe(&cancel), Outcome::Cancelled(describe(&cancel)))
             }
-            StepError::Superseded => {
+            StepError::Superseded | StepError::NotYet(_) => {
                 self.give_back(plan)?;
                 return Ok(Outcome::Again);
             }
@@ -101,6 +101,11 @@ impl BoxRole<'_> {
         match error {
             // The newer deploy takes a box that is out first, under the lock it has.
             StepError::Superseded => Ok(Outcome::Again),
+            StepError::NotYet(what) => {
+                let back = self.go_back(started);
+                self.settle(plan, back, Phase::Expected, &format!("went back; waits for {what}"))?;
+                Ok(Outcome::Again)
+            }
             StepError::Release(reason) | StepError::UnknownTag(reason) => self.recover_from_release(plan, reason),
             StepError::Cancelled(cancel) => {
                 info!("{}: {}; going back", self.place, describe(&cancel));

@@ -28,6 +28,8 @@ pub enum StepError {
     Ended,
     /// No lock within `lock_timeout`: what it waited for.
     NoLock(String),
+    /// A box that is out has waited long enough under its lock, for this.
+    NotYet(String),
     /// Another deploy rolls, and this work by hand is none of its.
     Rolling,
     /// The worker was told to stop.
@@ -43,6 +45,7 @@ impl fmt::Display for StepError {
             Self::Superseded => f.write_str("a newer deploy took its place"),
             Self::Ended => f.write_str("the deploy is over"),
             Self::NoLock(what) => write!(f, "no lock within lock_timeout; it waited for {what}"),
+            Self::NotYet(what) => write!(f, "waited under its lock for {what}"),
             Self::Rolling => f.write_str("another deploy is rolling"),
             Self::Shutdown => f.write_str("the worker was told to stop"),
         }

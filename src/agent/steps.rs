@@ -67,6 +67,22 @@ impl BoxRole<'_> {
         if plan.locked && self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.is_out(&name))? {
             info!("{}: out of service from before; taking the lock first", self.place);
             self.wait_for_lock(plan)?;
+            self.wait_under_lock(plan)?;
+        }
+        Ok(())
+    }
+
+    /// The lock that a box which is out gets back is for going back, or for waiting: it does not run past the gates, nor
+    /// past a box that finds out whether the release is broken. After `command_timeout` it goes back instead.
+    fn wait_under_lock(&mut self, plan: &Plan) -> Result<(), StepError> {
+        let begun = Instant::now();
+        while let Some(what) = self.not_yet.clone() {
+            if begun.elapsed() > self.config.command_timeout {
+                return Err(StepError::NotYet(what));
+            }
+            (self.progress())(&format!("out of service; waits under its lock for {what}"));
+            self.wait_for_wake()?;
+            self.wait_for_lock(plan)?;
         }
         Ok(())
     }

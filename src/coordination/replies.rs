@@ -141,6 +141,12 @@ pub enum AcquireReply {
         out: bool,
         /// A cancel that the box must heed although it got its lock.
         cancel: Option<Cancel>,
+        /// What a box that was out already must wait for under its lock: the gates, or another box's proof.
+        #[serde(default)]
+        not_yet: Option<String>,
+        /// The deploy does not roll: a box that was out already uses the lock to go back.
+        #[serde(default)]
+        over: bool,
         /// To be remembered.
         epoch: String,
     },

@@ -75,12 +75,17 @@ fn dead_is_whoever_does_not_answer_in_serf() {
 
 #[test]
 fn a_hold_holds_nobody() {
-    is_found("if blaming then wait", "if nil then wait", TWO, Budget { blames: 1, ..NOTHING });
+    is_found(
+        "local blaming = not hand and doc and holder(doc.id, arg.box)",
+        "local blaming = nil",
+        TWO,
+        Budget { blames: 1, ..NOTHING },
+    );
 }
 
 #[test]
 fn grants_at_once_after_a_restart() {
-    is_found("if now < settled.since + arg.settle", "if nil", ONE, Budget { restarts: 1, ..NOTHING });
+    is_found("now < settled.since + arg.settle", "false", ONE, Budget { restarts: 1, ..NOTHING });
 }
 
 #[test]

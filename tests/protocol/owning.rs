@@ -187,3 +187,22 @@ fn a_renewal_that_arrives_after_the_end_brings_nothing_back() {
         assert!(world.worker("b", "d").gets_lock(), "nothing keeps the next box waiting");
     });
 }
+
+#[test]
+fn a_box_that_is_out_learns_what_its_lock_is_not_for() {
+    on_redis(|world| {
+        world.begin("d1", &["a", "b", "c"], "1/3");
+        let mut a = world.worker("a", "d1");
+        a.go_out();
+        world.cancel(false);
+        let AcquireReply::Granted { cancel: Some(_), .. } = a.acquire() else { panic!("no cancel is told") };
+        world.supersede("d2", &["a", "b", "c"]);
+        let AcquireReply::Granted { over: true, .. } = a.acquire() else { panic!("d1 is over") };
+        let mut on_d2 = world.worker("a", "d2");
+        world.worker("b", "d2").hold(LONG);
+        let AcquireReply::Granted { not_yet: Some(what), .. } = on_d2.acquire() else {
+            panic!("it runs past the hold")
+        };
+        assert!(what.starts_with("b finds out"), "{what}");
+    });
+}

@@ -1,6 +1,7 @@
 -- acquire: a box asks for a lock.
 -- Promises: the boxes that hold a lock, are out, or failed in this deploy never exceed n through a grant made here. A
 -- box that is out always gets a lock, with a new token, even after a cancel or an end: it must be able to restore itself.
+-- The reply says what such a lock is not for: `not_yet` (gated or held: wait), `cancel` and `over` (go back).
 -- arg: box, deploy, token, ttl, settle (ms without grants in a new epoch), epoch;
 --      hand = { size, max_parallel } for work without a deploy
 
@@ -12,16 +13,17 @@ local settled = epoch()
 -- From before it was interrupted: the new token ends the old worker's ownership.
 local suffix = own_lock(arg.box)
 
+local blaming = not hand and doc and holder(doc.id, arg.box)
+local not_yet = blaming and blaming .. ' finds out whether the release is broken' or nil
+if doc and not hand and doc.gated then not_yet = 'the gates before the start' end
+
 if not mine then
   if not going then
     return reply({ stop = hand and 'rolling' or 'ended', current = doc and doc.id or nil, cancel = cancel })
   end
   if cancel then return reply({ stop = 'cancelled', cancel = cancel }) end
-  local wait
-  local blaming = not hand and holder(doc.id, arg.box)
-  if now < settled.since + arg.settle then wait = 'Redis restarted; every box says first where it stands' end
-  if blaming then wait = blaming .. ' finds out whether the release is broken' end
-  if doc and not hand and doc.gated then wait = 'the gates before the start' end
+  local wait = not_yet
+  if not wait and now < settled.since + arg.settle then wait = 'Redis restarted; every box says first where it stands' end
   -- By hand, another size counts than what this was found with.
   if not wait and not suffix and not hand then wait = redis.call('GET', base .. 'full') or nil end
   if wait then
@@ -63,4 +65,5 @@ if mine then
   mine.deploy, mine.token, mine.renewed, mine.ttl = arg.deploy, arg.token, now, arg.ttl
   redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
 end
-return reply({ granted = suffix, size = size, locks = n, out = mine ~= nil, cancel = cancel, epoch = settled.id })
+return reply({ granted = suffix, size = size, locks = n, out = mine ~= nil, cancel = cancel, epoch = settled.id,
+               not_yet = going and not_yet or nil, over = not going and not hand or nil })
