@@ -93,6 +93,7 @@ impl Coordinator {
                 "id": id, "alive": members.alive, "failed": members.failed, "left": members.left,
                 "interval": ms(patience.interval), "ttl": ms(patience.ttl), "silence": ms(patience.silence),
                 "join_timeout": ms(patience.join), "lock_timeout": ms(patience.lock), "deploy_timeout": ms(patience.deploy),
+                "look_gap": ms(patience.look_gap),
             }),
         )
     }

@@ -78,6 +78,8 @@ pub struct Timeouts {
     pub lock: Duration,
     /// The whole deploy.
     pub deploy: Duration,
+    /// Two looks of the service that are further apart mean that the service was away: no verdict for three intervals.
+    pub look_gap: Duration,
 }
 
 /// The live members of the fleet, as the service's Serf agent sees them.

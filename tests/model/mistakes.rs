@@ -90,6 +90,6 @@ fn grants_at_once_after_a_restart() {
 
 #[test]
 fn nobody_is_ever_lost() {
-    let line = "elseif WORKING[row.phase] and quiet >";
+    let line = "elseif settled and WORKING[row.phase] and quiet >";
     is_found(line, "elseif nil and quiet >", ONE, Budget { kills: 1, ..NOTHING });
 }

@@ -255,3 +255,26 @@ fn who_sees_nobody_judges_nobody() {
         assert_eq!(ended.state, State::Failed, "2 of 6 boxes are no complete deploy: {ended:?}");
     });
 }
+
+#[test]
+fn nobody_is_judged_right_after_the_service_was_away() {
+    on_redis(|world| {
+        world.begin("d", &["a", "b", "c"], "1/3");
+        let mut a = world.worker("a", "d");
+        a.ttl = Duration::from_millis(10);
+        a.go_out();
+        let away = Timeouts {
+            interval: Duration::from_millis(200),
+            ttl: Duration::ZERO,
+            look_gap: Duration::from_millis(50),
+            ..patient()
+        };
+        world.look("d", &Members::default(), &Timeouts { ttl: LONG, ..away });
+        let looked = std::time::Instant::now();
+        wait_until(SOON, "the gap is long enough", || looked.elapsed() > away.look_gap + a.ttl);
+        world.look("d", &Members::default(), &away);
+        assert_eq!(world.phase("d", "a"), Phase::Draining, "its worker had no time to speak");
+        let often = Timeouts { look_gap: LONG, ..away };
+        look_until(world, &Members::default(), &often, "a", Phase::Lost);
+    });
+}

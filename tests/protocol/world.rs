@@ -69,7 +69,7 @@ pub fn doc(id: &str) -> DeployRecord {
 
 /// Nothing times out.
 pub fn patient() -> Timeouts {
-    Timeouts { interval: LONG, ttl: LONG, silence: LONG, join: LONG, lock: LONG, deploy: LONG }
+    Timeouts { interval: LONG, ttl: LONG, silence: LONG, join: LONG, lock: LONG, deploy: LONG, look_gap: LONG }
 }
 
 pub fn hand(size: u32) -> Hand {

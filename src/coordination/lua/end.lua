@@ -4,7 +4,8 @@
 -- judges nobody: `failed` in Serf is no verdict while no other box of the place lives, nor for more than n boxes (or
 -- half of them) in one deploy.
 -- arg: id, alive, failed, left (boxes, by what Serf says), interval (ms between renewals), ttl, silence (ms after which a
---      box that should speak is asked again), join_timeout, lock_timeout, deploy_timeout (ms)
+--      box that should speak is asked again), join_timeout, lock_timeout, deploy_timeout (ms), look_gap (ms between two
+--      looks after which the service itself was away)
 
 local doc = read('current')
 if not rolls(doc, arg.id) then
@@ -14,6 +15,12 @@ end
 local id = doc.id
 
 -- Verdicts ----------------------------------------------------------------------------------------------------------
+
+-- After a new epoch, or when the service itself was away, everybody gets three intervals to speak before a verdict.
+local looked = tally(id, 'looked')
+if arg.look_gap and looked > 0 and now - looked > arg.look_gap then redis.call('HSET', of(id, 'tally'), 'gap', now) end
+redis.call('HSET', of(id, 'tally'), 'looked', now)
+local settled = now >= math.max(epoch().since, tally(id, 'gap')) + 3 * arg.interval
 
 local dead = {}
 for _, box in ipairs(arg.left) do dead[box] = 'left the fleet' end
@@ -71,10 +78,10 @@ for at = 1, #flat, 2 do
   local box, row = flat[at], cjson.decode(flat[at + 1])
   row.last = math.max(row.seen, heard[box] or 0)
   local quiet = now - row.last
-  if is_gone(box, row.phase, row.last) and may_judge(box) then
+  if settled and is_gone(box, row.phase, row.last) and may_judge(box) then
     bury(box)
     row.phase = 'gone'
-  elseif WORKING[row.phase] and quiet > math.max(arg.ttl, outs[box] and outs[box].ttl or 0) then
+  elseif settled and WORKING[row.phase] and quiet > math.max(arg.ttl, outs[box] and outs[box].ttl or 0) then
     set_row(id, box, 'lost', nil, 'no sign of its worker since it was ' .. row.phase .. '; `deployctl run` there repairs it')
     row.phase = 'lost'
   -- A worker that was killed is called again, too, but later: it may only be slow, and its box is not waited for in vain.
@@ -85,7 +92,7 @@ for at = 1, #flat, 2 do
 end
 -- Boxes that are out from an earlier deploy, and died since.
 for box in pairs(outs) do
-  if not rows[box] and is_gone(box, nil, heard[box]) and may_judge(box) then bury(box) end
+  if settled and not rows[box] and is_gone(box, nil, heard[box]) and may_judge(box) then bury(box) end
 end
 
 -- Who works, and who still may ----------------------------------------------------------------------------------------
@@ -147,7 +154,7 @@ if remaining_of(id) == 0 then
   return over('deployed')
 end
 
-if not working and not doc.gated and not holder(id, '') then
+if settled and not working and not doc.gated and not holder(id, '') then
   if #awaited == 0 then
     return over('failed', 'no lock is left: ' .. table.concat(by, ', ') .. ' failed or stay out')
   end

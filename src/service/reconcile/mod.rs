@@ -30,6 +30,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const RESEND: Duration = Duration::from_secs(30);
 /// How old the list of members may be in one round of the watch: many deploys are judged by one list.
 const ROUND: Duration = Duration::from_millis(200);
+/// Two looks that are further apart mean that this service was away, or its clock jumped: nobody is judged at once.
+const LOOK_GAP: Duration = Duration::from_secs(15);
 /// A complaint that stays the same is repeated after this long.
 const REPEAT: Duration = Duration::from_secs(60);
 
@@ -153,6 +155,7 @@ impl Service {
             join: self.config.service.join_timeout,
             lock: self.config.lock_timeout,
             deploy: self.config.service.role(&place.role).deploy_timeout,
+            look_gap: LOOK_GAP.max(self.config.renew_interval()),
         }
     }
 
