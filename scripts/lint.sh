@@ -14,5 +14,9 @@ cargo clippy --locked --all-targets -- -D warnings
 step "cargo deny"
 # Its fourth check, advisories, wants a database from GitHub, which not every network reaches.
 cargo deny --locked check bans licenses sources
+step "one runtime"
+if grep -rlE '\b(tokio|hyper|hyper_util)::' src | grep -v '^src/service/http/'; then
+    die "tokio and hyper stay in src/service/http: the rest is synchronous"
+fi
 step "shellcheck"
 shellcheck --external-sources scripts/*.sh .ci/run

@@ -89,7 +89,7 @@ pub fn run(config: Config) -> Result<()> {
     screen::print([format!("deployctl service listens on http://{}", server.address)])
         .context("cannot write to stdout")?;
     let answering = Arc::clone(&service);
-    server.start(move |request| routes::answer(&answering, request))?;
+    let server = server.start(move |request| routes::answer(&answering, request))?;
     in_background("watch", &service, reconcile::run)?;
     in_background("heartbeat", &service, heartbeat)?;
 

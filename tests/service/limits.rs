@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::{
     setup::{DEPLOYCTL, Service, kind},
-    support::{Scope, require, run, wait_for, wait_until},
+    support::{Http, Scope, free_port, require, run, wait_for, wait_until},
 };
 
 /// Sends bytes as they are and gives back all that comes.
@@ -28,7 +28,7 @@ fn raw(port: u16, bytes: &[u8]) -> String {
 fn what_is_too_large_or_no_http_is_refused() {
     require!("redis-server");
     let service = Service::start(&Scope::new(), json!({}));
-    let head = "POST /v1/releases HTTP/1.1\r\nHost: x\r\n";
+    let head = "POST /v1/releases HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     let long = format!("{head}X: {}\r\n\r\n", "a".repeat(17 * 1024));
     let body = format!("{head}Content-Length: 300000\r\n\r\n{}", "a".repeat(300_000));
     let whole = r#"{"role":"app","tag":"v1"}"#;
@@ -46,26 +46,61 @@ fn what_is_too_large_or_no_http_is_refused() {
     }
 }
 
-#[test]
-fn slow_senders_do_not_keep_others_out() {
-    require!("redis-server");
-    let service = Service::start(&Scope::new(), json!({}));
-    let slow: Vec<TcpStream> = (0..40)
-        .map(|_| {
-            let mut stream = TcpStream::connect(("127.0.0.1", service.port)).unwrap();
-            stream.write_all(b"GET /healthz HT").unwrap();
+/// Opens connections that never finish a request: every second one sends half a head.
+fn idle(port: u16, count: usize) -> Vec<TcpStream> {
+    (0..count)
+        .map(|number| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /healthz HT").unwrap();
+            }
             stream
         })
-        .collect();
-    let started = Instant::now();
-    assert_eq!(service.http.get("/healthz").0, 200);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    // In time each of them is told and let go.
-    let mut first = slow.first().unwrap();
-    first.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut answer = String::new();
-    first.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        .collect()
+}
+
+#[track_caller]
+fn answers_quickly(http: &Http) {
+    for _ in 0..20 {
+        let started = Instant::now();
+        assert_eq!(http.get("/healthz").0, 200);
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn ten_thousand_idle_and_slow_connections_keep_nobody_out() {
+    require!("redis-server");
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
+    let service = Service::start(&Scope::new(), json!({}));
+    let connections = idle(service.port, 10_000);
+    answers_quickly(&service.http);
+    // In time each of them is let go.
+    let mut first = connections.first().unwrap();
+    first.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(first.read(&mut [0]).unwrap(), 0, "it is closed");
+}
+
+#[test]
+fn more_connections_than_there_are_descriptors_keep_nobody_out() {
+    require!("redis-server", "prlimit");
+    let service = Service::start(&Scope::new(), json!({}));
+    let port = free_port();
+    let _limited = service.another_by(port, &["prlimit", "--nofile=512:512"]);
+    let _connections = idle(port, 900);
+    answers_quickly(&Http::new(&format!("http://127.0.0.1:{port}")));
+}
+
+#[test]
+fn a_connection_is_kept_for_the_next_request() {
+    require!("redis-server");
+    let service = Service::start(&Scope::new(), json!({}));
+    let request = "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let last = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answers = raw(service.port, format!("{request}{request}{last}").as_bytes());
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+    assert_eq!(answers.matches("\"status\"").count(), 1, "HEAD has no body: {answers}");
 }
 
 #[test]

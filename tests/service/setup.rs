@@ -82,11 +82,17 @@ impl Service {
 
     /// A service process on the same Redis, at a port of its own.
     pub fn another(&self, port: u16) -> Process {
+        self.another_by(port, &[])
+    }
+
+    /// The same, started by another program (`prlimit --nofile=512:512`, say).
+    pub fn another_by(&self, port: u16, launcher: &[&str]) -> Process {
         let mut config = self.config.clone();
         config["service"]["listen"] = format!("127.0.0.1:{port}").into();
         let file = self.scope.file(&format!("service-{port}.json"), &config.to_string());
-        let mut command = self.scope.command(DEPLOYCTL);
-        command.arg("--config").arg(file).arg("service");
+        let words: Vec<&str> = launcher.iter().copied().chain([DEPLOYCTL]).collect();
+        let mut command = self.scope.command(words[0]);
+        command.args(&words[1..]).arg("--config").arg(file).arg("service");
         let mut process = self.scope.start(&format!("service-{port}"), &mut command);
         let http = Http::new(&format!("http://127.0.0.1:{port}"));
         process.wait_ready(SOON, || http.try_get("/healthz").is_ok());

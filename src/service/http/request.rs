@@ -1,14 +1,17 @@
 //! One request: read within limits, split into what routes and handlers ask for.
 
-use std::io::{self, Read, Write};
+use std::time::Duration;
 
-use super::{Response, stream::Deadlined};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Method, body::Incoming, http::request::Parts};
+use tokio::time::timeout;
+
+use super::Response;
 
 /// The longest request line and headers, in bytes.
-const HEAD_LIMIT: usize = 16 * 1024;
+pub const HEAD_LIMIT: usize = 16 * 1024;
 /// The longest body, in bytes: evidence of a broken release is the largest, and its sender cuts it well below this.
 const BODY_LIMIT: usize = 256 * 1024;
-const HEADERS: usize = 64;
 
 /// A request whose body is there.
 #[derive(Debug, Default)]
@@ -37,94 +40,42 @@ impl Request {
     }
 }
 
-/// Why there is no request.
-pub enum ReadError {
-    /// It is answered with this.
-    Refused(Response),
-    /// The other side is gone, or too slow.
-    Lost(io::Error),
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        // A socket's time-out is `WouldBlock` on Linux.
-        if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
-            return refuse(408, "bad_request", "the request took too long to arrive");
-        }
-        Self::Lost(error)
-    }
-}
-
-fn refuse(status: u16, kind: &str, message: &str) -> ReadError {
-    ReadError::Refused(Response::error(status, kind, message))
-}
-
-/// Reads one request from a connection.
-pub fn read(stream: &mut Deadlined<'_>) -> Result<Request, ReadError> {
-    let mut bytes = Vec::with_capacity(1024);
-    let mut looked_at = 0;
-    let head = loop {
-        // The end of the head may straddle what has been looked at before.
-        let from = usize::saturating_sub(looked_at, 3);
-        if let Some(at) = bytes[from..].windows(4).position(|four| four == b"\r\n\r\n") {
-            break from + at + 4;
-        }
-        looked_at = bytes.len();
-        if looked_at > HEAD_LIMIT {
-            return Err(refuse(431, "too_large", "the request's head is over 16 KiB"));
-        }
-        read_some(stream, &mut bytes)?;
-    };
-    if head > HEAD_LIMIT {
-        return Err(refuse(431, "too_large", "the request's head is over 16 KiB"));
-    }
-    let mut request = parse(&bytes[..head])?;
+/// Reads what hyper has of a request, and its body within `patience`. A refusal is the answer to send.
+pub async fn read(incoming: hyper::Request<Incoming>, patience: Duration) -> Result<Request, Response> {
+    let (head, body) = incoming.into_parts();
+    let mut request = parse(&head)?;
     let length = body_length(&request)?;
-    if request.header("expect").is_some_and(|e| e.eq_ignore_ascii_case("100-continue")) {
-        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    if length > 0 {
+        let collected = timeout(patience, Limited::new(body, BODY_LIMIT).collect()).await;
+        let Ok(arrived) = collected else {
+            return Err(refuse(408, "bad_request", "the request took too long to arrive"));
+        };
+        let body = arrived.map_err(|error| refuse(400, "bad_request", &format!("the body did not arrive: {error}")))?;
+        request.body = body.to_bytes().to_vec();
     }
-    request.body = bytes.split_off(head);
-    while request.body.len() < length {
-        read_some(stream, &mut request.body)?;
-    }
-    request.body.truncate(length);
     Ok(request)
 }
 
-fn read_some(stream: &mut Deadlined<'_>, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
-    let mut buffer = [0; 8192];
-    match stream.read(&mut buffer)? {
-        0 => Err(ReadError::Lost(io::ErrorKind::UnexpectedEof.into())),
-        count => {
-            bytes.extend_from_slice(&buffer[..count]);
-            Ok(())
-        }
-    }
+fn refuse(status: u16, kind: &str, message: &str) -> Response {
+    Response::error(status, kind, message)
 }
 
-fn parse(head: &[u8]) -> Result<Request, ReadError> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
-    let mut parsed = httparse::Request::new(&mut headers);
-    let complete = parsed.parse(head).map_err(|e| refuse(400, "bad_request", &format!("not an HTTP request: {e}")))?;
-    let (Some(method), Some(target), true) = (parsed.method, parsed.path, complete.is_complete()) else {
-        return Err(refuse(400, "bad_request", "not an HTTP request"));
-    };
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+fn parse(head: &Parts) -> Result<Request, Response> {
     let bad_escape = || refuse(400, "bad_request", "the request's path has an escape that is not %XX of UTF-8");
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     Ok(Request {
-        method: method.to_owned(),
-        path: path
+        // hyper sends the answer to HEAD without its body.
+        method: if head.method == Method::HEAD { Method::GET.to_string() } else { head.method.to_string() },
+        path: head
+            .uri
+            .path()
             .trim_matches('/')
             .split('/')
             .map(|s| decode(s, false))
             .collect::<Option<_>>()
             .ok_or_else(bad_escape)?,
-        query: pairs(query).ok_or_else(bad_escape)?,
-        headers: parsed
-            .headers
-            .iter()
-            .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).into_owned()))
-            .collect(),
+        query: pairs(head.uri.query().unwrap_or_default()).ok_or_else(bad_escape)?,
+        headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
         body: Vec::new(),
     })
 }
@@ -156,7 +107,7 @@ fn decode(text: &str, plus_is_space: bool) -> Option<String> {
 }
 
 /// How long the body is. Two lengths, or a length and chunks, are how requests get smuggled past proxies.
-fn body_length(request: &Request) -> Result<usize, ReadError> {
+fn body_length(request: &Request) -> Result<usize, Response> {
     if request.header("transfer-encoding").is_some() {
         return Err(refuse(411, "bad_request", "send the body with Content-Length, not in chunks"));
     }
@@ -175,23 +126,20 @@ fn body_length(request: &Request) -> Result<usize, ReadError> {
 mod tests {
     use super::*;
 
-    fn parsed(head: &str) -> Result<Request, u16> {
-        let request = parse(head.as_bytes()).map_err(status)?;
-        body_length(&request).map_err(status)?;
-        Ok(request)
-    }
-
-    fn status(error: ReadError) -> u16 {
-        match error {
-            ReadError::Refused(response) => response.status,
-            ReadError::Lost(error) => panic!("{error}"),
+    fn parsed(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Request, u16> {
+        let mut builder = hyper::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
         }
+        let (head, ()) = builder.body(()).unwrap().into_parts();
+        let request = parse(&head).map_err(|refusal| refusal.status)?;
+        body_length(&request).map_err(|refusal| refusal.status)?;
+        Ok(request)
     }
 
     #[test]
     fn a_request_is_split_and_decoded() {
-        let request =
-            parsed("GET /v1/locks/box-1?reason=it%20is+dead&force=&role=app HTTP/1.1\r\nX-A: b\r\n\r\n").unwrap();
+        let request = parsed("GET", "/v1/locks/box-1?reason=it%20is+dead&force=&role=app", &[("X-A", "b")]).unwrap();
         assert_eq!((request.method.as_str(), request.path.join(" ")), ("GET", "v1 locks box-1".to_owned()));
         assert_eq!((request.param("reason"), request.param("force")), (Some("it is dead"), None));
         assert_eq!((request.header("x-a"), request.param("role")), (Some("b"), Some("app")));
@@ -199,17 +147,16 @@ mod tests {
 
     #[test]
     fn what_is_not_a_request_is_refused() {
-        for (head, expected) in [
-            ("hello\r\n\r\n", 400),
-            ("GET /%zz HTTP/1.1\r\n\r\n", 400),
-            ("GET /%ff HTTP/1.1\r\n\r\n", 400),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
-            ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
-            ("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-            ("POST / HTTP/1.1\r\nContent-Length: 262145\r\n\r\n", 413),
-            ("POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413),
+        for (method, uri, headers, expected) in [
+            ("GET", "/%zz", vec![], 400),
+            ("GET", "/%ff", vec![], 400),
+            ("POST", "/", vec![("Transfer-Encoding", "chunked")], 411),
+            ("POST", "/", vec![("Content-Length", "1"), ("Content-Length", "2")], 400),
+            ("POST", "/", vec![("Content-Length", "-1")], 400),
+            ("POST", "/", vec![("Content-Length", "262145")], 413),
+            ("POST", "/", vec![("Content-Length", "99999999999999999999999")], 413),
         ] {
-            assert_eq!(parsed(head).unwrap_err(), expected, "{head}");
+            assert_eq!(parsed(method, uri, &headers).unwrap_err(), expected, "{method} {uri} {headers:?}");
         }
     }
 }

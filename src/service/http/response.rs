@@ -1,7 +1,11 @@
 //! One answer.
 
-use std::io::{self, Write};
-
+use http_body_util::Full;
+use hyper::{
+    StatusCode,
+    body::Bytes,
+    header::{self, HeaderValue},
+};
 use serde::Serialize;
 
 use crate::api::{ErrorBody, ErrorDetail};
@@ -47,40 +51,24 @@ impl Response {
         Self { allow: Some(allow.to_owned()), ..Self::error(405, "method_not_allowed", &message) }
     }
 
-    pub(super) fn write(&self, to: &mut impl Write) -> io::Result<()> {
-        let mut head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\nConnection: close\r\n",
-            self.status,
-            reason(self.status),
-            self.content_type,
-            self.body.len()
-        );
-        if let Some(allow) = &self.allow {
-            head.extend(["Allow: ", allow, "\r\n"]);
+    /// For hyper, which adds the length and the date.
+    pub(super) fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = hyper::Response::new(Full::new(Bytes::from(self.body)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(Ok(allow)) = self.allow.map(HeaderValue::try_from) {
+            headers.insert(header::ALLOW, allow);
         }
-        if self.status == 401 {
-            head += "WWW-Authenticate: Bearer\r\n";
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        to.write_all((head + "\r\n" + &self.body).as_bytes())
-    }
-}
-
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Content Too Large",
-        431 => "Request Header Fields Too Large",
-        503 => "Service Unavailable",
-        _ => "Internal Server Error",
+        // What is left of a body that was refused is not read: the connection ends with the answer.
+        if matches!(self.status, 408 | 411 | 413) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
