@@ -23,6 +23,7 @@ use crate::{
     },
     config::Config,
     names::{BoxName, Environment, Place, Role, Tag},
+    screen::printable,
     secret::Secret,
 };
 
@@ -86,9 +87,9 @@ impl Client {
             .map(|answer: Releases| answer.releases)
     }
 
-    /// One release, if it is among the newest.
+    /// One release, if it is known.
     pub fn release(&self, role: &Role, tag: &Tag) -> Result<Option<Release>> {
-        Ok(self.releases(role, 1000)?.into_iter().find(|release| release.tag == *tag))
+        absent(self.get(&format!("/v1/releases/{role}/{tag}")))
     }
 
     /// Starts a deploy.
@@ -228,9 +229,9 @@ impl Client {
         let text = answer.body_mut().with_config().limit(LARGEST).read_to_string().map_err(|e| unreachable(&e))?;
         if status.is_success() {
             let text = if text.is_empty() { "null" } else { &text };
-            return serde_json::from_str(text).map_err(|e| self.nonsense(path, &e.to_string()));
+            return read_clean(text).map_err(|e| self.nonsense(path, &e.to_string()));
         }
-        Err(match serde_json::from_str::<ErrorBody>(&text) {
+        Err(match read_clean::<ErrorBody>(&text) {
             Ok(body) => Error::Refused { status: status.as_u16(), kind: body.error.kind, message: body.error.message },
             // A proxy in front of the service, which is away for the moment.
             Err(_)
@@ -259,6 +260,23 @@ pub fn claimed_by(env: &dyn Fn(&str) -> Option<String>) -> AnyResult<String> {
 }
 
 fn ignore(_: serde_json::Value) {}
+
+/// Reads an answer. What others wrote in it (reasons, messages, logs) loses here, once for every command, the characters
+/// that would act on the terminal that it is printed on.
+fn read_clean<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    let mut answer: serde_json::Value = serde_json::from_str(text)?;
+    clean(&mut answer);
+    serde_json::from_value(answer)
+}
+
+fn clean(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = printable(text),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(clean),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(clean),
+        _ => {}
+    }
+}
 
 fn absent<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
@@ -299,6 +317,13 @@ fn query(path: &str, pairs: &[(&str, Option<&str>)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_act_on_a_terminal() {
+        let text = r#"{"error": {"kind": "frozen", "message": "by \u001b[31meve\u001b[0m \u202eevil\nline"}}"#;
+        let body: ErrorBody = read_clean(text).unwrap();
+        assert_eq!(body.error.message, "by [31meve[0m evil\nline");
+    }
 
     #[test]
     fn a_query_holds_what_is_there_and_escapes_it() {

@@ -14,6 +14,9 @@ use crate::{
     names::BoxName,
 };
 
+/// As in `common.lua`: more suffixes than any fleet has boxes are somebody's mistake.
+const MOST_LOCKS: u32 = 100_000;
+
 impl Coordinator {
     fn document(&mut self, key: &str) -> Result<Option<DeployRecord>> {
         let key = format!("{}{key}", self.base);
@@ -114,7 +117,7 @@ impl Coordinator {
         let base = self.base.clone();
         let granted: Option<u32> = self.store.command(&["HGET", &format!("{base}walk"), "top"])?;
         let current = self.current()?.map(|doc| self.show(&doc, false)).transpose()?;
-        let top = granted.unwrap_or(0).max(current.map_or(1, |deploy| deploy.locks));
+        let top = granted.unwrap_or(0).max(current.map_or(1, |deploy| deploy.locks)).min(MOST_LOCKS);
         let keys: Vec<String> = (1..=top).map(|suffix| format!("{base}lock:{suffix}")).collect();
         let words: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
         let texts: Vec<Option<String>> = self.store.command(&words)?;
@@ -134,9 +137,13 @@ impl Coordinator {
         }
         let outs: HashMap<String, String> = self.store.command(&["HGETALL", &format!("{base}out")])?;
         for (name, text) in outs {
-            let entry: OutEntry = serde_json::from_str(&text).with_context(|| format!("{base}out holds {text}"))?;
+            // One entry that somebody else wrote must not hide the others.
+            let (Ok(name), entry) = (name.parse(), OutEntry::read(&text)) else {
+                log::warn!("{base}out has an entry that is no box's: {}", crate::names::quoted(&name));
+                continue;
+            };
             answer.out.push(OutRow {
-                name: name.parse().map_err(|e| anyhow!("{base}out: {e}"))?,
+                name,
                 deploy: entry.deploy,
                 since: rfc3339(entry.since),
                 renewed: rfc3339(entry.renewed),

@@ -227,13 +227,18 @@ impl StoredLock {
     }
 }
 
-/// An entry of `out` as it stands in Redis.
-#[derive(Debug, Deserialize)]
+/// An entry of `out` as it stands in Redis. One that cannot be read is listed all the same.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct OutEntry {
     pub deploy: String,
-    #[serde(default)]
     pub since: i64,
-    #[serde(default)]
     pub renewed: i64,
     pub hand: Option<String>,
+}
+
+impl OutEntry {
+    pub fn read(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
 }

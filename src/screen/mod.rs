@@ -46,11 +46,17 @@ pub fn print<T: fmt::Display>(lines: impl IntoIterator<Item = T>) -> io::Result<
     stdout.flush()
 }
 
-/// `text` without control characters other than newlines: it may come from a container, and colours or a moved cursor
-/// would be its doing.
+/// `text` without control characters other than newlines, and without those that change the direction of writing: it may
+/// come from a container, and colours, a moved cursor or a reordered line would be its doing.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || !c.is_control()).collect()
+    let kept = |c: &char| *c == '\n' || !(c.is_control() || is_direction(*c));
+    text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(kept).collect()
+}
+
+/// Whether a character changes the direction of writing ([UAX #9](https://www.unicode.org/reports/tr9/), 2.1 to 2.6).
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// [`printable`] text in one line, without runs of spaces.

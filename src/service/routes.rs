@@ -27,6 +27,7 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> ApiResult<Respo
     let caller = service.auth.caller(request)?;
     let methods: &[(&str, Call)] = match path {
         ["v1", "releases"] => &[("GET", handlers::releases::list), ("POST", handlers::releases::publish)],
+        ["v1", "releases", _, _] => &[("GET", handlers::releases::show)],
         ["v1", "freezes"] => &[
             ("GET", handlers::freezes::list),
             ("POST", handlers::freezes::freeze),

@@ -7,7 +7,7 @@ use deployctl::{
     coordination::{LeaveReply, Survey},
 };
 
-use crate::world::{BASE, Worker, hand, names, on_redis};
+use crate::world::{BASE, Worker, hand, name, names, on_redis};
 
 const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -175,5 +175,19 @@ fn by_hand_a_box_leaves_under_its_lock_and_the_floor_of_its_own_size() {
         assert!(matches!(a.leave_with(Some(&kept), &[]), LeaveReply::Left { .. }));
         let shown = world.locks().locks().unwrap();
         assert_eq!(shown.out[0].reason.as_deref(), Some("new disk"));
+    });
+}
+
+#[test]
+fn an_entry_of_out_that_cannot_be_read_stops_nothing() {
+    on_redis(|world| {
+        world.begin("d", &["a", "b", "c"], "1/3");
+        world.redis.command(&["HSET", &format!("{BASE}out"), "b", "{half"]);
+        world.redis.command(&["HSET", &format!("{BASE}out"), "no box", "{}"]);
+        world.redis.command(&["HSET", &format!("{BASE}walk"), "top", "4000000000"]);
+        let listed: Vec<String> = world.locks().locks().unwrap().out.iter().map(|row| row.name.to_string()).collect();
+        assert_eq!(listed, ["b"]);
+        world.worker("a", "d").complete();
+        assert!(world.locks().unlock(&name("b"), false, Duration::ZERO, "ann", "bad").unwrap().refused.is_none());
     });
 }

@@ -9,6 +9,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local SCHEMA = 1
 local KEPT = 30 * 24 * 3600 * 1000
+local MOST_LOCKS = 100000
 local UNFINISHED = { expected = true, waiting = true, pulling = true,
                      draining = true, starting = true, verifying = true, registering = true }
 local WORKING = { draining = true, starting = true, verifying = true, registering = true }
@@ -130,7 +131,8 @@ end
 -- Every unexpired lock of any suffix, by suffix. `top` is the highest suffix ever granted, so none is overlooked when
 -- n has become smaller.
 local function all_locks(n)
-  local top = math.max(n, tonumber(redis.call('HGET', base .. 'walk', 'top') or 0))
+  -- More suffixes than any fleet has boxes are somebody's mistake; walking them would block Redis.
+  local top = math.min(MOST_LOCKS, math.max(n, tonumber(redis.call('HGET', base .. 'walk', 'top') or 0) or 0))
   local found = {}
   for from = 1, top, 1000 do
     local keys = {}
@@ -142,14 +144,26 @@ local function all_locks(n)
   return found, top
 end
 
+-- An entry that cannot be read is of no deploy, and was never renewed: it stops nothing.
+local function entry_from(text)
+  local ok, entry = pcall(cjson.decode, text)
+  if not ok or type(entry) ~= 'table' then entry = {} end
+  if type(entry.deploy) ~= 'string' then entry.deploy = 'unknown' end
+  for _, field in ipairs({ 'since', 'renewed', 'ttl' }) do
+    if type(entry[field]) ~= 'number' then entry[field] = 0 end
+  end
+  if type(entry.targets) ~= 'table' then entry.targets = {} end
+  return entry
+end
+
 local function out_entry(box)
   local text = redis.call('HGET', base .. 'out', box)
-  return text and cjson.decode(text) or nil
+  return text and entry_from(text) or nil
 end
 
 local function all_out()
   local flat, found = redis.call('HGETALL', base .. 'out'), {}
-  for at = 1, #flat, 2 do found[flat[at]] = cjson.decode(flat[at + 1]) end
+  for at = 1, #flat, 2 do found[flat[at]] = entry_from(flat[at + 1]) end
   return found
 end
 

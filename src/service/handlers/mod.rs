@@ -34,6 +34,12 @@ fn body<T: DeserializeOwned>(request: &Request) -> ApiResult<T> {
     Ok(read)
 }
 
+/// A part of the path, by its position.
+fn segment<T: FromStr<Err: std::fmt::Display>>(request: &Request, at: usize) -> ApiResult<T> {
+    let text = request.path.get(at).map_or("", String::as_str);
+    text.parse().map_err(|error: T::Err| ApiError::new(Kind::BadRequest, error.to_string()))
+}
+
 /// A parameter of the query, if it is there.
 fn param<T: FromStr<Err: std::fmt::Display>>(request: &Request, name: &str) -> ApiResult<Option<T>> {
     let parsed = request.param(name).map(str::parse).transpose();

@@ -1,10 +1,10 @@
 //! `/v1/releases`: CI makes releases known; people and dashboards read them.
 
-use super::{body, cut, limit, required};
+use super::{body, cut, limit, required, segment};
 use crate::{
     api::{AuditEntry, NewRelease, Release, ReleaseStatus, Releases},
     config::Verb,
-    names::Role,
+    names::{Role, Tag},
     service::{
         Service,
         api_error::ApiResult,
@@ -39,6 +39,14 @@ pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResu
         service.audit(entry.tag(&known.tag));
     }
     Ok(Response::json(if new { 201 } else { 200 }, &known))
+}
+
+/// `GET /v1/releases/ROLE/TAG`.
+pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    caller.need_anywhere(Verb::Read)?;
+    let role: Role = segment(request, 2)?;
+    let tag: Tag = segment(request, 3)?;
+    Ok(Response::json(200, &service.release(&role, &tag)?))
 }
 
 /// `GET /v1/releases?role=`.
