@@ -25,6 +25,9 @@ macro_rules! words {
         pub enum $type { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
         impl $type {
+            /// Every one, in order.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
             /// The word on the wire.
             #[must_use]
             pub fn as_str(self) -> &'static str {

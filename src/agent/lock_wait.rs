@@ -12,7 +12,7 @@ use log::{info, warn};
 use super::{BoxRole, journal::Work, plan::Plan, step_error::StepError, steps::SLACK};
 use crate::{
     api::{Kind, Phase, State},
-    coordination::{AcquireReply, Cancel, Finish, Hand, Held, LeaveReply, Survey, new_token},
+    coordination::{AcquireReply, Cancel, Finish, Hand, Held, LeaveReply, Refusal, Survey, new_token},
     pause::jittered,
 };
 
@@ -56,7 +56,7 @@ impl BoxRole<'_> {
                         None => Ok(()),
                     };
                 }
-                AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(&stop, cancel)),
+                AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(stop, cancel)),
                 AcquireReply::Wait { wait, epoch } => {
                     if wait != waits_for {
                         info!("{}: waits for {wait}", self.place);
@@ -143,7 +143,7 @@ impl BoxRole<'_> {
                 })?;
                 Ok(true)
             }
-            LeaveReply::Refused { refused, others, floor, key, .. } if refused == "floor" => {
+            LeaveReply::Refused { refused: Refusal::Floor, others, floor, key, .. } => {
                 self.give_back(plan)?;
                 self.enter(Phase::Waiting, ONCE);
                 (self.progress())(&format!(
@@ -158,11 +158,11 @@ impl BoxRole<'_> {
                 self.pause(jittered(self.config.poll_interval * pauses));
                 Ok(false)
             }
-            LeaveReply::Refused { refused, .. } if refused == "not_owner" || refused == "held" => {
+            LeaveReply::Refused { refused: Refusal::NotOwner | Refusal::Held, .. } => {
                 self.give_back(plan)?;
                 Ok(false)
             }
-            LeaveReply::Refused { refused, cancel, .. } => Err(stopped(&refused, cancel)),
+            LeaveReply::Refused { refused, cancel, .. } => Err(stopped(refused, cancel)),
         }
     }
 
@@ -189,10 +189,10 @@ impl BoxRole<'_> {
     }
 }
 
-fn stopped(word: &str, cancel: Option<Cancel>) -> StepError {
-    match (word, cancel) {
+fn stopped(refusal: Refusal, cancel: Option<Cancel>) -> StepError {
+    match (refusal, cancel) {
         (_, Some(cancel)) if cancel.superseded => StepError::Superseded,
-        ("rolling", _) => StepError::Rolling,
+        (Refusal::Rolling, _) => StepError::Rolling,
         (_, Some(cancel)) => StepError::Cancelled(cancel),
         _ => StepError::Ended,
     }

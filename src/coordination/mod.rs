@@ -1,9 +1,17 @@
 //! Locks, the table of boxes, `out`, `remaining` and cancel: what the boxes of one place agree on, kept in Redis.
 //!
-//! [`Place`]'s keys share one hash tag, `PREFIX:{ENV:ROLE}:`, so that a script touches one slot. The decisions are in
-//! `scripts/*.lua`; here are their arguments and replies as types, and the reads that decide nothing.
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`keys`] | every Redis key |
+//! | `lua/` | the scripts: every decision, each headed by what it promises |
+//! | [`scripts`] | how they are put together |
+//! | `requests`, `replies` | their arguments and answers as types |
+//! | `reads` | what can be read without deciding anything |
+//! | `records` | the record of a deploy, and what the API shows of it |
+//! | `connection` | the connection to Redis |
 
 mod connection;
+pub mod keys;
 mod reads;
 mod records;
 mod replies;
@@ -16,22 +24,22 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use self::scripts::Script;
 pub use self::{
     connection::{RedisConnection, Trouble},
     records::{DeployRecord, SCHEMA, rfc3339},
     replies::{
-        AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, RenewReply,
+        AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, Refusal, RenewReply,
         UnlockReply,
     },
     requests::{Finish, GateStep, Hand, Held, Members, RenewRequest, Survey, Timeouts},
 };
+use self::{keys::PlaceKeys, scripts::Script};
 use crate::names::{BoxName, Place};
 
 /// The keys of one place, on a connection of their own.
 pub struct Coordinator {
     store: RedisConnection,
-    base: String,
+    keys: PlaceKeys,
 }
 
 /// Milliseconds, for the scripts.
@@ -43,8 +51,8 @@ impl Coordinator {
     /// The keys of `place` in `store`.
     #[must_use]
     pub fn new(store: RedisConnection, place: &Place) -> Self {
-        let base = format!("{}:{{{}:{}}}:", store.prefix(), place.environment, place.role);
-        Self { store, base }
+        let keys = PlaceKeys::new(store.prefix(), place);
+        Self { store, keys }
     }
 
     /// The connection, for a caller's own reads.
@@ -60,7 +68,7 @@ impl Coordinator {
 
     fn call<T: DeserializeOwned>(&mut self, script: Script, args: &impl Serialize) -> Result<T> {
         let args = serde_json::to_string(args)?;
-        let base = &self.base;
+        let base = self.keys.base();
         let text: String = {
             let compiled = redis::Script::new(&script.source());
             self.store.with(|connection| compiled.key(base).arg(&args).invoke(connection))?
@@ -221,7 +229,7 @@ impl Coordinator {
     /// Waits until a lock may be free, a cancel was set, or `wait` is over.
     pub fn wait_for_wake(&mut self, wait: Duration) -> Result<()> {
         let mut command = redis::cmd("BLPOP");
-        command.arg(format!("{}wake", self.base)).arg(wait.as_secs_f64());
+        command.arg(self.keys.wake()).arg(wait.as_secs_f64());
         self.store.blocking::<Option<(String, String)>>(&command, wait).map(|_| ())
     }
 }

@@ -3,52 +3,48 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, anyhow};
+use serde::de::DeserializeOwned;
 
 use super::{
     Coordinator,
     records::{self, DeployRecord, Row, rfc3339},
     replies::{Cancel, OutEntry, StoredLock},
+    scripts::MOST_LOCKS,
 };
 use crate::{
     api::{Deploy, LockRow, Locks as LocksAnswer, OutRow, Phase},
     names::BoxName,
 };
 
-/// As in `common.lua`: more suffixes than any fleet has boxes are somebody's mistake.
-const MOST_LOCKS: u32 = 100_000;
-
 impl Coordinator {
-    fn document(&mut self, key: &str) -> Result<Option<DeployRecord>> {
-        let key = format!("{}{key}", self.base);
-        let text: Option<String> = self.store.command(&["GET", &key])?;
+    fn json<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
+        let text: Option<String> = self.store.command(&["GET", key])?;
         text.map(|text| serde_json::from_str(&text).with_context(|| format!("{key} holds {text}"))).transpose()
     }
 
     /// The newest deploy that began here.
     pub fn current(&mut self) -> Result<Option<DeployRecord>> {
-        self.document("current")
+        self.json(&self.keys.current())
     }
 
     /// The last complete deploy.
     pub fn complete(&mut self) -> Result<Option<DeployRecord>> {
-        self.document("complete")
+        self.json(&self.keys.complete())
     }
 
     /// The deploy that waits for the one that rolls.
     pub fn queued(&mut self) -> Result<Option<DeployRecord>> {
-        self.document("queued")
+        self.json(&self.keys.queued())
     }
 
     /// The document of the deploy `id`.
     pub fn doc(&mut self, id: &str) -> Result<Option<DeployRecord>> {
-        self.document(&format!("deploy:{id}:record"))
+        self.json(&self.keys.of_deploy(id, "record"))
     }
 
     /// The cancel of the deploy `id`, if there is one.
     pub fn cancel_of(&mut self, id: &str) -> Result<Option<Cancel>> {
-        let key = format!("{}deploy:{id}:cancel", self.base);
-        let text: Option<String> = self.store.command(&["GET", &key])?;
-        text.map(|text| serde_json::from_str(&text).with_context(|| format!("{key} holds {text}"))).transpose()
+        self.json(&self.keys.of_deploy(id, "cancel"))
     }
 
     /// The deploy `id`, with its boxes.
@@ -58,20 +54,19 @@ impl Coordinator {
 
     /// Where `name` stands in the deploy `id`, and how many boxes are done in it.
     pub fn standing(&mut self, id: &str, name: &BoxName) -> Result<(Option<Phase>, u32)> {
-        let key = format!("{}deploy:{id}:", self.base);
-        let text: Option<String> = self.store.command(&["HGET", &format!("{key}boxes"), name.as_str()])?;
+        let (boxes, tally) = (self.keys.of_deploy(id, "boxes"), self.keys.of_deploy(id, "tally"));
+        let text: Option<String> = self.store.command(&["HGET", &boxes, name.as_str()])?;
         let row: Option<Row> = text.map(|text| serde_json::from_str(&text)).transpose().context("the box's row")?;
-        let done: Option<u32> = self.store.command(&["HGET", &format!("{key}tally"), Phase::Done.as_str()])?;
+        let done: Option<u32> = self.store.command(&["HGET", &tally, Phase::Done.as_str()])?;
         Ok((row.map(|row| row.phase), done.unwrap_or(0)))
     }
 
     /// What `doc` looks like from outside. Without its boxes it costs the same however many there are.
     pub fn show(&mut self, doc: &DeployRecord, with_boxes: bool) -> Result<Deploy> {
-        let key = format!("{}deploy:{}:", self.base, doc.id);
-        let (boxes, tally) = (format!("{key}boxes"), format!("{key}tally"));
-        let (rows, gone, remaining): (u32, Option<u32>, Option<u32>) = self.store.with(|connection| {
-            redis::pipe().hlen(&boxes).hget(&tally, "gone").get(format!("{key}remaining")).query(connection)
-        })?;
+        let [boxes, tally, remaining] = ["boxes", "tally", "remaining"].map(|part| self.keys.of_deploy(&doc.id, part));
+        let (rows, gone, remaining): (u32, Option<u32>, Option<u32>) = self
+            .store
+            .with(|connection| redis::pipe().hlen(&boxes).hget(&tally, "gone").get(&remaining).query(connection))?;
         if let (false, Some(remaining)) = (with_boxes, remaining) {
             return Ok(records::summary(doc, rows.saturating_sub(gone.unwrap_or(0)), remaining));
         }
@@ -87,7 +82,7 @@ impl Coordinator {
 
     /// The newest `limit` deploys, newest first, without their boxes.
     pub fn deploys(&mut self, limit: u32) -> Result<Vec<Deploy>> {
-        let key = format!("{}deploys", self.base);
+        let key = self.keys.deploys();
         let last = limit.saturating_sub(1).to_string();
         let ids: Vec<String> = self.store.command(&["ZREVRANGE", &key, "0", &last])?;
         let mut found = Vec::new();
@@ -102,23 +97,20 @@ impl Coordinator {
 
     /// Which tag each box runs.
     pub fn running(&mut self) -> Result<HashMap<String, String>> {
-        let key = format!("{}running", self.base);
-        self.store.command(&["HGETALL", &key])
+        self.store.command(&["HGETALL", &self.keys.running()])
     }
 
     /// Whether `name` stands in `out`.
     pub fn is_out(&mut self, name: &BoxName) -> Result<bool> {
-        let key = format!("{}out", self.base);
-        self.store.command(&["HEXISTS", &key, name.as_str()])
+        self.store.command(&["HEXISTS", &self.keys.out(), name.as_str()])
     }
 
     /// Who holds which lock, and which boxes are out.
     pub fn locks(&mut self) -> Result<LocksAnswer> {
-        let base = self.base.clone();
-        let granted: Option<u32> = self.store.command(&["HGET", &format!("{base}walk"), "top"])?;
+        let granted: Option<u32> = self.store.command(&["HGET", &self.keys.walk(), "top"])?;
         let current = self.current()?.map(|doc| self.show(&doc, false)).transpose()?;
         let top = granted.unwrap_or(0).max(current.map_or(1, |deploy| deploy.locks)).min(MOST_LOCKS);
-        let keys: Vec<String> = (1..=top).map(|suffix| format!("{base}lock:{suffix}")).collect();
+        let keys: Vec<String> = (1..=top).map(|suffix| self.keys.lock(suffix)).collect();
         let words: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
         let texts: Vec<Option<String>> = self.store.command(&words)?;
         let mut answer = LocksAnswer::default();
@@ -135,11 +127,11 @@ impl Coordinator {
                 expires_in_ms: u64::try_from(left).unwrap_or(0),
             });
         }
-        let outs: HashMap<String, String> = self.store.command(&["HGETALL", &format!("{base}out")])?;
+        let outs: HashMap<String, String> = self.store.command(&["HGETALL", &self.keys.out()])?;
         for (name, text) in outs {
             // One entry that somebody else wrote must not hide the others.
             let (Ok(name), entry) = (name.parse(), OutEntry::read(&text)) else {
-                log::warn!("{base}out has an entry that is no box's: {}", crate::names::quoted(&name));
+                log::warn!("{} has an entry that is no box's: {}", self.keys.out(), crate::names::quoted(&name));
                 continue;
             };
             answer.out.push(OutRow {

@@ -7,6 +7,32 @@ use crate::{
     names::BoxName,
 };
 
+/// Why a script did not do what it was asked. A word that is not among these is an error, not another's meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// This deploy has begun before.
+    Exists,
+    /// Another deploy rolls.
+    Rolling,
+    /// The deploy does not roll, or not any more.
+    Ended,
+    /// The deploy was stopped.
+    Cancelled,
+    /// The lock is not the caller's.
+    NotOwner,
+    /// Another box finds out whether the release is broken.
+    Held,
+    /// The load balancers cannot spare the box.
+    Floor,
+    /// Another service asks the gates.
+    Claimed,
+    /// There is nothing to free.
+    Nothing,
+    /// Its holder renews it.
+    Renewed,
+}
+
 /// Why a deploy was stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Cancel {
@@ -33,7 +59,7 @@ pub enum BeginReply {
     /// This deploy has begun before.
     Refused {
         /// `exists` or `rolling`.
-        refused: String,
+        refused: Refusal,
         /// The deploy that rolls.
         id: Option<String>,
     },
@@ -65,7 +91,7 @@ pub struct EndReply {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct GateReply {
     /// `ended` or `claimed`.
-    pub refused: Option<String>,
+    pub refused: Option<Refusal>,
     /// Who claimed them.
     pub owner: Option<String>,
 }
@@ -77,7 +103,7 @@ pub enum CancelReply {
     /// Nothing rolls.
     Refused {
         /// `ended`.
-        refused: String,
+        refused: Refusal,
         /// Where the current deploy stands.
         state: Option<State>,
     },
@@ -92,7 +118,7 @@ pub enum CancelReply {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct UnlockReply {
     /// `nothing` (no lock, not out) or `renewed` (its worker lives).
-    pub refused: Option<String>,
+    pub refused: Option<Refusal>,
     /// Milliseconds since the last renewal.
     pub ago: Option<u64>,
 }
@@ -104,7 +130,7 @@ pub enum JoinReply {
     /// The deploy does not roll.
     Refused {
         /// `ended`.
-        refused: String,
+        refused: Refusal,
         /// The current deploy.
         current: Option<String>,
     },
@@ -160,7 +186,7 @@ pub enum AcquireReply {
     /// Not any more.
     Stop {
         /// `ended`, `cancelled`, or `rolling` (work by hand while a deploy rolls).
-        stop: String,
+        stop: Refusal,
         /// The current deploy.
         current: Option<String>,
         /// Why.
@@ -175,7 +201,7 @@ pub enum LeaveReply {
     /// Not now.
     Refused {
         /// `not_owner`, `cancelled`, `ended`, `held` or `floor`.
-        refused: String,
+        refused: Refusal,
         /// Why it was cancelled.
         cancel: Option<Cancel>,
         /// For `floor`: the others that get requests and are not announced.

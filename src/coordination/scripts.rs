@@ -1,5 +1,15 @@
 //! The Lua scripts: every decision about a deploy is made in one of them, in one place, from one state, by Redis's clock.
 
+use std::time::Duration;
+
+use super::records::SCHEMA;
+use crate::api::Phase;
+
+/// How long the keys of a deploy that has ended are kept.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// More suffixes than any fleet has boxes are somebody's mistake; walking them would block Redis.
+pub const MOST_LOCKS: u32 = 100_000;
+
 /// One script; its file says what it promises and which arguments it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Script {
@@ -52,6 +62,35 @@ impl Script {
     /// The whole text, as Redis runs it: one key (the place), one argument (a JSON object), a JSON reply.
     #[must_use]
     pub fn source(self) -> String {
-        format!("{}\n{}", include_str!("lua/common.lua"), self.own())
+        format!("{}{}\n{}", prelude(), include_str!("lua/common.lua"), self.own())
+    }
+}
+
+/// What the scripts know of the types: written from them, so that neither can say something else.
+fn prelude() -> String {
+    let set = |holds: fn(Phase) -> bool| {
+        let words: Vec<String> =
+            Phase::ALL.iter().filter(|phase| holds(**phase)).map(|phase| format!("{phase} = true")).collect();
+        format!("{{ {} }}", words.join(", "))
+    };
+    format!(
+        "local SCHEMA = {SCHEMA}\nlocal KEPT = {}\nlocal MOST_LOCKS = {MOST_LOCKS}\nlocal UNFINISHED = {}\nlocal WORKING = {}\n",
+        KEPT.as_millis(),
+        set(Phase::is_unfinished),
+        set(Phase::is_working),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prelude_says_what_the_types_say() {
+        let text = prelude();
+        assert!(
+            text.contains("local WORKING = { draining = true, starting = true, verifying = true, registering = true }")
+        );
+        assert!(text.contains("local KEPT = 2592000000\n") && text.starts_with("local SCHEMA = 1\n"), "{text}");
     }
 }

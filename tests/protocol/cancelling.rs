@@ -4,7 +4,7 @@ use std::{sync::Barrier, thread, time::Duration};
 
 use deployctl::{
     api::{Phase, State},
-    coordination::{AcquireReply, CancelReply},
+    coordination::{AcquireReply, CancelReply, Refusal},
 };
 
 use crate::{
@@ -30,7 +30,7 @@ fn after_a_cancel_nobody_gets_a_lock_and_who_is_out_finishes() {
         a.go_out();
         assert_eq!(world.cancel(false), CancelReply::Stopped { id: "d".to_owned() });
         let AcquireReply::Stop { stop, cancel: Some(cancel), .. } = b.acquire() else { panic!("b got a lock") };
-        assert_eq!((stop.as_str(), cancel.by.as_str(), cancel.reason.as_str()), ("cancelled", "ann", "enough"));
+        assert_eq!((stop, cancel.by.as_str(), cancel.reason.as_str()), (Refusal::Cancelled, "ann", "enough"));
         b.finish(Phase::Cancelled, true);
         let pulse = a.renew(Some(Phase::Starting), true);
         assert!(pulse.cancel.is_some_and(|cancel| !cancel.broken) && !pulse.ended);
@@ -120,11 +120,11 @@ fn what_has_ended_cannot_be_cancelled() {
             CancelReply::Refused { refused, state } => (refused, state),
             CancelReply::Stopped { id } => panic!("stopped {id}"),
         };
-        assert_eq!(refused(world.cancel(false)), ("ended".to_owned(), None));
+        assert_eq!(refused(world.cancel(false)), (Refusal::Ended, None));
         world.begin("d", &["a"], "1/3");
         world.worker("a", "d").complete();
         assert_eq!(world.look("d", &alive(&["a"]), &patient()).state, State::Deployed);
-        assert_eq!(refused(world.cancel(true)), ("ended".to_owned(), Some(State::Deployed)));
+        assert_eq!(refused(world.cancel(true)), (Refusal::Ended, Some(State::Deployed)));
         assert_eq!(world.state("d"), State::Deployed);
         assert_eq!(world.locks().cancel_of("d").unwrap(), None);
     });

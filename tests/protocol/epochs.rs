@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    coordination::{AcquireReply, JoinReply, RenewRequest},
+    coordination::{AcquireReply, JoinReply, Refusal, RenewRequest},
 };
 
 use crate::{
@@ -56,7 +56,10 @@ fn an_emptied_redis_hears_who_is_out_before_it_grants() {
         let (mut a, mut b) = (world.worker("a", "d1"), world.worker("b", "d1"));
         a.go_out();
         world.redis.flush();
-        assert!(matches!(b.acquire(), AcquireReply::Stop { stop, .. } if stop == "ended"), "nothing rolls any more");
+        assert!(
+            matches!(b.acquire(), AcquireReply::Stop { stop, .. } if stop == Refusal::Ended),
+            "nothing rolls any more"
+        );
         let pulse = a.renew(Some(Phase::Starting), true);
         assert!(pulse.ended && pulse.cancel.is_none());
         assert_eq!((world.out(), world.holders()), (vec!["a".to_owned()], vec![(1, "a".to_owned())]));

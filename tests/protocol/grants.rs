@@ -4,7 +4,7 @@ use std::{sync::Barrier, thread, time::Duration};
 
 use deployctl::{
     api::Phase,
-    coordination::{AcquireReply, JoinReply},
+    coordination::{AcquireReply, JoinReply, Refusal},
 };
 
 use crate::{
@@ -164,7 +164,7 @@ fn a_worker_that_starts_again_gets_its_own_lock_with_a_new_token_at_once() {
         assert_eq!(new.held.as_ref().unwrap().suffix, 1);
         assert_ne!(new.held.as_ref().unwrap().token, old.held.as_ref().unwrap().token);
         assert!(
-            matches!(old.leave(), deployctl::coordination::LeaveReply::Refused { refused, .. } if refused == "not_owner")
+            matches!(old.leave(), deployctl::coordination::LeaveReply::Refused { refused, .. } if refused == Refusal::NotOwner)
         );
         old.finish(Phase::Failed, true);
         assert_eq!(world.holders(), [(1, "a".to_owned())], "the old worker cannot free its successor's lock");
@@ -265,7 +265,9 @@ fn work_by_hand_takes_a_lock_of_the_same_and_never_during_a_deploy() {
         let mut worker = world.worker("b", "d");
         assert!(!worker.gets_lock());
         let stop = world.stranger("c", "hand.3").acquire_with(Duration::ZERO, Some(&hand(3)));
-        assert!(matches!(stop, AcquireReply::Stop { stop, current: Some(id), .. } if stop == "rolling" && id == "d"));
+        assert!(
+            matches!(stop, AcquireReply::Stop { stop, current: Some(id), .. } if stop == Refusal::Rolling && id == "d")
+        );
         by_hand.give_back();
         assert!(worker.gets_lock());
     });
@@ -275,13 +277,13 @@ fn work_by_hand_takes_a_lock_of_the_same_and_never_during_a_deploy() {
 fn nobody_gets_a_lock_for_a_deploy_that_is_not_the_current_one() {
     on_redis(|world| {
         let mut nowhere = world.stranger("a", "d0");
-        assert!(matches!(nowhere.acquire(), AcquireReply::Stop { stop, .. } if stop == "ended"));
+        assert!(matches!(nowhere.acquire(), AcquireReply::Stop { stop, .. } if stop == Refusal::Ended));
         world.begin("d1", &["a", "b", "c"], "1/3");
         let mut old = world.worker("a", "d1");
         world.supersede("d2", &["a", "b", "c"]);
         let AcquireReply::Stop { stop, current, cancel } = old.acquire() else { panic!("granted") };
-        assert_eq!((stop.as_str(), current.as_deref()), ("ended", Some("d2")));
+        assert_eq!((stop, current.as_deref()), (Refusal::Ended, Some("d2")));
         assert!(cancel.unwrap().superseded);
-        assert!(matches!(old.join(), JoinReply::Refused { refused, .. } if refused == "ended"));
+        assert!(matches!(old.join(), JoinReply::Refused { refused, .. } if refused == Refusal::Ended));
     });
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    coordination::{LeaveReply, Survey},
+    coordination::{LeaveReply, Refusal, Survey},
 };
 
 use crate::world::{BASE, Worker, hand, name, names, on_redis};
@@ -18,16 +18,16 @@ fn survey(key: &str, me: &str, in_service: &[&str]) -> Survey {
 }
 
 #[track_caller]
-fn refused(left: LeaveReply) -> String {
+fn refused(left: &LeaveReply) -> Refusal {
     match left {
-        LeaveReply::Refused { refused, .. } => refused,
+        LeaveReply::Refused { refused, .. } => *refused,
         LeaveReply::Left { .. } => panic!("it left"),
     }
 }
 
 fn floor_of(left: LeaveReply) -> (u32, u32, String) {
     match left {
-        LeaveReply::Refused { others, floor, key, refused, .. } if refused == "floor" => {
+        LeaveReply::Refused { others, floor, key, refused: Refusal::Floor, .. } => {
             (others.unwrap(), floor.unwrap(), key.unwrap())
         }
         other => panic!("{other:?}"),
@@ -58,9 +58,9 @@ fn only_the_owner_leaves() {
         slow.ttl = Duration::from_millis(50);
         assert!(slow.gets_lock());
         world.wait_expired(1);
-        assert_eq!(refused(slow.leave()), "not_owner", "its lock expired");
+        assert_eq!(refused(&slow.leave()), Refusal::NotOwner, "its lock expired");
         world.worker("b", "d").go_out();
-        assert_eq!(refused(slow.leave()), "not_owner", "another holds it");
+        assert_eq!(refused(&slow.leave()), Refusal::NotOwner, "another holds it");
         assert_eq!(world.out(), ["b"]);
     });
 }
@@ -72,13 +72,13 @@ fn nobody_leaves_after_a_cancel_an_end_or_during_another_boxs_hold() {
         let (mut a, mut b) = (world.worker("a", "d1"), world.worker("b", "d1"));
         assert!(a.gets_lock() && b.gets_lock());
         b.hold(Duration::from_secs(60));
-        assert_eq!(refused(a.leave()), "held");
+        assert_eq!(refused(&a.leave()), Refusal::Held);
         b.lift_hold();
         world.cancel(true);
         let LeaveReply::Refused { refused: why, cancel: Some(cancel), .. } = a.leave() else { panic!("it left") };
-        assert_eq!((why.as_str(), cancel.broken), ("cancelled", true));
+        assert_eq!((why, cancel.broken), (Refusal::Cancelled, true));
         world.supersede("d2", &SIX);
-        assert_eq!(refused(a.leave()), "cancelled");
+        assert_eq!(refused(&a.leave()), Refusal::Cancelled);
         assert_eq!(world.out(), Vec::<String>::new());
     });
 }

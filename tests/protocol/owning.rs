@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    coordination::{AcquireReply, Finish, LeaveReply},
+    coordination::{AcquireReply, Finish, LeaveReply, Refusal},
 };
 
 use crate::world::{BASE, LONG, SOON, on_redis};
@@ -88,7 +88,7 @@ fn a_lock_does_not_come_back_over_the_capacity() {
         assert_eq!(world.out(), ["b", "c"]);
         let pulse = slow.renew(None, false);
         assert!(pulse.lost_to.is_some(), "{pulse:?}");
-        assert!(matches!(slow.leave(), LeaveReply::Refused { refused, .. } if refused == "not_owner"));
+        assert!(matches!(slow.leave(), LeaveReply::Refused { refused, .. } if refused == Refusal::NotOwner));
     });
 }
 

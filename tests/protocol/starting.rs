@@ -4,14 +4,14 @@ use std::{sync::Barrier, thread};
 
 use deployctl::{
     api::{Phase, State},
-    coordination::{AcquireReply, BeginReply, DeployRecord, GateStep},
+    coordination::{AcquireReply, BeginReply, DeployRecord, GateStep, Refusal},
 };
 
 use crate::world::{BASE, alive, doc, names, on_redis, patient};
 
-fn refusal(begun: BeginReply) -> String {
+fn refusal(begun: &BeginReply) -> Refusal {
     match begun {
-        BeginReply::Refused { refused, .. } => refused,
+        BeginReply::Refused { refused, .. } => *refused,
         BeginReply::Rolling { .. } => panic!("it rolls"),
     }
 }
@@ -32,7 +32,7 @@ fn one_deploy_rolls_at_a_time() {
     on_redis(|world| {
         world.begin("d1", &["a"], "1/3");
         let begun = world.try_begin("d2", &["a"], "1/3", false);
-        assert_eq!(begun, BeginReply::Refused { refused: "rolling".to_owned(), id: Some("d1".to_owned()) });
+        assert_eq!(begun, BeginReply::Refused { refused: Refusal::Rolling, id: Some("d1".to_owned()) });
         assert_eq!(world.locks().doc("d2").unwrap(), None, "a refusal changes nothing");
         assert_eq!(world.locks().deploys(10).unwrap().len(), 1);
     });
@@ -57,9 +57,13 @@ fn an_id_begins_at_most_once_however_many_services_try() {
         assert_eq!(begun.iter().filter(|begun| matches!(begun, BeginReply::Rolling { .. })).count(), 1, "{begun:?}");
         world.worker("a", "d").complete();
         assert!(world.look("d", &alive(&["a"]), &patient()).ended);
-        assert_eq!(refusal(world.try_begin("d", &["a"], "1/3", false)), "exists", "nor after its end");
+        assert_eq!(refusal(&world.try_begin("d", &["a"], "1/3", false)), Refusal::Exists, "nor after its end");
         world.begin("d2", &["a"], "1/3");
-        assert_eq!(refusal(world.try_begin("d", &["a"], "1/3", true)), "exists", "nor in the place of a newer one");
+        assert_eq!(
+            refusal(&world.try_begin("d", &["a"], "1/3", true)),
+            Refusal::Exists,
+            "nor in the place of a newer one"
+        );
         assert_eq!(world.state("d2"), State::Rolling);
     });
 }
@@ -134,7 +138,7 @@ fn one_waits_in_the_queue_and_the_newest_wins() {
         world.look("d1", &alive(&["a"]), &patient());
         world.begin("d3", &["a"], "1/3");
         assert_eq!((world.state("d3"), locks.queued().unwrap()), (State::Rolling, None));
-        assert_eq!(refusal(world.try_begin("d2", &["a"], "1/3", true)), "exists", "a replaced one never begins");
+        assert_eq!(refusal(&world.try_begin("d2", &["a"], "1/3", true)), Refusal::Exists, "a replaced one never begins");
     });
 }
 
@@ -147,13 +151,13 @@ fn no_box_takes_a_lock_before_the_gates_have_passed() {
         assert!(matches!(a.acquire(), AcquireReply::Wait { wait, .. } if wait == "the gates before the start"));
         assert_eq!(locks.gates("d", GateStep::Claim, "one", None).unwrap().refused, None);
         let second = locks.gates("d", GateStep::Claim, "two", None).unwrap();
-        assert_eq!((second.refused.as_deref(), second.owner.as_deref()), (Some("claimed"), Some("one")));
+        assert_eq!((second.refused, second.owner.as_deref()), (Some(Refusal::Claimed), Some("one")));
         assert!(!a.gets_lock());
         let waiter = world.worker("b", "d").waits(std::time::Duration::from_secs(5));
         locks.gates("d", GateStep::Pass, "one", None).unwrap();
         assert!(waiter.join().unwrap() < std::time::Duration::from_secs(4), "who waits is woken");
         assert!(a.gets_lock());
-        assert_eq!(locks.gates("d", GateStep::Claim, "two", None).unwrap().refused.as_deref(), Some("ended"));
+        assert_eq!(locks.gates("d", GateStep::Claim, "two", None).unwrap().refused, Some(Refusal::Ended));
     });
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::{Phase, State},
-    coordination::{Finish, Hand, JoinReply, Members, Timeouts},
+    coordination::{Finish, Hand, JoinReply, Members, Refusal, Timeouts},
 };
 
 use crate::{
@@ -193,9 +193,9 @@ fn unlock_is_refused_while_the_holder_renews_and_frees_everything_after() {
         let mut a = world.worker("a", "d");
         a.go_out();
         let mut locks = world.locks();
-        assert_eq!(locks.unlock(&name("b"), true, LONG, "ann", "why").unwrap().refused.as_deref(), Some("nothing"));
+        assert_eq!(locks.unlock(&name("b"), true, LONG, "ann", "why").unwrap().refused, Some(Refusal::Nothing));
         let refused = locks.unlock(&name("a"), false, LONG, "ann", "why").unwrap();
-        assert_eq!(refused.refused.as_deref(), Some("renewed"));
+        assert_eq!(refused.refused, Some(Refusal::Renewed));
         assert!(refused.ago.unwrap() < 10_000);
         assert_eq!(world.out(), ["a"]);
         wait_until(SOON, "it may be unlocked", || {

@@ -7,12 +7,7 @@ for name, value in pairs(arg) do if value == cjson.null then arg[name] = nil end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local SCHEMA = 1
-local KEPT = 30 * 24 * 3600 * 1000
-local MOST_LOCKS = 100000
-local UNFINISHED = { expected = true, waiting = true, pulling = true,
-                     draining = true, starting = true, verifying = true, registering = true }
-local WORKING = { draining = true, starting = true, verifying = true, registering = true }
+-- SCHEMA, KEPT (ms), MOST_LOCKS, UNFINISHED and WORKING (sets of phases) come from the Rust types: see scripts.rs.
 
 local function read(key)
   local text = redis.call('GET', base .. key)

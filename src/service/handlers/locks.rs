@@ -6,7 +6,7 @@ use super::{REASON_LIMIT, cut, required};
 use crate::{
     api::AuditEntry,
     config::Verb,
-    coordination::Coordinator,
+    coordination::{Coordinator, Refusal},
     names::{BoxName, Place},
     service::{
         Service,
@@ -41,9 +41,9 @@ pub fn free(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
     let force = request.param("force").is_some_and(|word| word == "true" || word == "1");
     let (by, interval) = (caller.by(), service.config.renew_interval());
     let unlocked = service.store.at(&place, |locks| locks.unlock(&name, force, interval, &by, &reason))?;
-    match unlocked.refused.as_deref() {
+    match unlocked.refused {
         None => {}
-        Some("renewed") => {
+        Some(Refusal::Renewed) => {
             let ago = unlocked.ago.unwrap_or_default() / 1000;
             return Err(ApiError::new(
                 Kind::Renewed,

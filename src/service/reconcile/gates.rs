@@ -10,7 +10,7 @@ use crate::{
     api::AuditEntry,
     compose::DeployVars,
     config::{Gate, NoData, PrometheusGate, When},
-    coordination::{Coordinator, DeployRecord, GateStep},
+    coordination::{Coordinator, DeployRecord, GateStep, Refusal},
     names::Place,
     process::{self, Failure, Program},
 };
@@ -154,9 +154,11 @@ impl Service {
             self.store.at(place, |locks| locks.gates(&doc.id, step, self.store.me(), reason))
         };
         let claimed = step(GateStep::Claim, None)?;
-        let outcome = match claimed.refused.as_deref() {
+        let outcome = match claimed.refused {
             None => self.start_gates(place, doc),
-            Some("claimed") => Err("the service stopped while a gate was asked: start the deploy again".to_owned()),
+            Some(Refusal::Claimed) => {
+                Err("the service stopped while a gate was asked: start the deploy again".to_owned())
+            }
             Some(_) => return Ok(()),
         };
         let entry = AuditEntry::new("service", "gate").place(place).tag(&doc.tag).deploy(&doc.id);

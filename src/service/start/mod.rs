@@ -12,7 +12,7 @@ use crate::service::{
 use crate::{
     api::{AuditEntry, BoxRow, Deploy, Kind as DeployKind, Phase, State},
     config::When,
-    coordination::{BeginReply, Coordinator, DeployRecord, Members, rfc3339},
+    coordination::{BeginReply, Coordinator, DeployRecord, Members, Refusal, rfc3339},
     names::{BoxName, Place, Tag},
 };
 
@@ -89,7 +89,7 @@ impl Service {
         }
         match self.begin(place, &doc, &boxes, request.supersede)? {
             BeginReply::Rolling { .. } => Ok(StartOutcome::Rolling(self.begun(place, &doc)?)),
-            BeginReply::Refused { refused, .. } if refused == "exists" => Ok(StartOutcome::Exists),
+            BeginReply::Refused { refused: Refusal::Exists, .. } => Ok(StartOutcome::Exists),
             BeginReply::Refused { .. } if request.queue => Ok(StartOutcome::Queued(self.enqueue(place, &doc)?)),
             BeginReply::Refused { id, .. } => Err(ApiError::new(
                 Kind::Rolling,
