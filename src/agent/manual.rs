@@ -8,8 +8,9 @@ use log::info;
 use super::{file_lock::FileLock, worker::PREDECESSOR};
 use crate::{
     agent::{
-        BoxRole, StepError, identify,
+        BoxRole, identify,
         plan::{Observation, Plan, Trigger},
+        rollout,
         shutdown::Shutdown,
     },
     api::{Current, Kind, Phase, State},
@@ -39,7 +40,7 @@ pub fn take_out(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
     let plan = by_hand(&box_role)?;
     // From here on no deploy brings it back, whatever happens to this command.
     box_role.journal.update(|state| state.kept_out = Some(reason.to_owned()))?;
-    match leave(&mut box_role, &plan) {
+    match rollout::take_out(&mut box_role, &plan) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {
             let left = box_role.is_out();
@@ -51,21 +52,6 @@ pub fn take_out(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
             outcome.into_exit()
         }
     }
-}
-
-fn leave(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
-    box_role.join(plan)?;
-    loop {
-        box_role.wait_for_lock(plan)?;
-        if box_role.leave(plan)? {
-            break;
-        }
-    }
-    box_role.drain(plan)?;
-    // Out by hand is not work that was interrupted.
-    box_role.journal.update(|state| state.work = None)?;
-    box_role.report(plan, Phase::Cancelled, None, false)?;
-    Ok(())
 }
 
 /// Brings the box to what it should run, and back into its load balancers.
@@ -83,7 +69,7 @@ pub fn bring_in(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
         box_role.journal.update(|state| state.kept_out = None)?;
         info!("{} may serve again: {reason}", box_role.name);
     }
-    super::worker::work(config, &who, role, &Trigger::Heal, &shutdown)?;
+    super::worker::work(config, &who, role, &Trigger::Return, &shutdown)?;
     // Where nothing was ever deployed there is nothing to bring it to: as it is, then.
     let mut box_role = BoxRole::open(config, &who, role, shutdown)?;
     let name = box_role.name.clone();

@@ -36,6 +36,8 @@ pub enum Trigger {
     Heal,
     /// A person on the box, perhaps with a tag.
     Run(Option<Tag>),
+    /// A person brings the box back that they kept out: it takes part again where its row says `cancelled`.
+    Return,
 }
 
 impl Trigger {
@@ -68,6 +70,13 @@ pub struct Observation {
     pub proven: bool,
     /// When the last complete deploy ended, in milliseconds.
     pub complete_at: Option<i64>,
+}
+
+impl Trigger {
+    /// Nobody asked for this release on this box: it does what the fleet does.
+    fn is_unasked(&self) -> bool {
+        matches!(self, Self::Heal | Self::Return)
+    }
 }
 
 /// What follows.
@@ -104,7 +113,7 @@ pub fn decide(trigger: &Trigger, current: Option<&Current>, schema: u32, observe
         let text = format!("kept out by hand ({reason}): `deployctl in` brings it back");
         return match trigger {
             Trigger::Run(_) => Decision::Refuse(Exit::Blocked, text),
-            Trigger::Heal => Decision::Nothing(text),
+            Trigger::Heal | Trigger::Return => Decision::Nothing(text),
         };
     }
     let rolling = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling);
@@ -121,7 +130,8 @@ pub fn decide(trigger: &Trigger, current: Option<&Current>, schema: u32, observe
         }
         let over = matches!(observed.row, Some(Phase::Done | Phase::Failed | Phase::RolledBack | Phase::Cancelled));
         let last_good = deploy.last_good.clone();
-        if *trigger == Trigger::Heal && over {
+        let returns = *trigger == Trigger::Return && observed.row == Some(Phase::Cancelled);
+        if trigger.is_unasked() && over && !returns {
             return match (observed.out, last_good) {
                 (true, Some(tag)) if observed.row != Some(Phase::Done) => {
                     Plan::by_hand(observed, tag, Kind::Sync, true)
@@ -131,7 +141,7 @@ pub fn decide(trigger: &Trigger, current: Option<&Current>, schema: u32, observe
         }
         if observed.is_new
             && !observed.proven
-            && *trigger == Trigger::Heal
+            && trigger.is_unasked()
             && let Some(tag) = last_good
         {
             return Plan::by_hand(observed, tag, Kind::Sync, false);
@@ -146,7 +156,7 @@ pub fn decide(trigger: &Trigger, current: Option<&Current>, schema: u32, observe
             locked,
             recreate: deploy.recreate,
             may_blame: locked && deploy.last_good.as_ref() != Some(&deploy.tag),
-            retry: matches!(trigger, Trigger::Run(_)),
+            retry: !trigger.is_unasked() || returns,
         });
     }
 
@@ -157,7 +167,7 @@ pub fn decide(trigger: &Trigger, current: Option<&Current>, schema: u32, observe
             Exit::Failed,
             "nothing was ever completely deployed here: name a tag with --tag".to_owned(),
         ),
-        (Trigger::Heal, current) => heal(current, observed),
+        (Trigger::Heal | Trigger::Return, current) => heal(current, observed),
     }
 }
 
@@ -309,6 +319,16 @@ mod tests {
         let complete = current(State::Deployed, "v2", State::Deployed);
         let first = planned(decide(&Trigger::Heal, Some(&complete), SCHEMA, &new));
         assert!(!first.joins && !first.locked && first.tag == tag("v2"));
+    }
+
+    #[test]
+    fn a_box_that_a_person_brings_back_takes_part_again() {
+        let rolling = current(State::Rolling, "v2", State::Rolling);
+        let left_alone = Observation { row: Some(Phase::Cancelled), out: true, serves: false, ..observe() };
+        let plan = planned(decide(&Trigger::Return, Some(&rolling), SCHEMA, &left_alone));
+        assert!(plan.joins && plan.retry && plan.tag == tag("v2"));
+        let failed = Observation { row: Some(Phase::Failed), ..left_alone };
+        assert_eq!(planned(decide(&Trigger::Return, Some(&rolling), SCHEMA, &failed)).tag, tag("v1"));
     }
 
     #[test]

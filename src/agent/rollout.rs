@@ -45,3 +45,16 @@ fn roll(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
     box_role.register(plan)?;
     box_role.finish(plan)
 }
+
+/// Takes the box out of its load balancers, under a lock as for a deploy, and leaves it out: `deployctl out`.
+pub fn take_out(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
+    box_role.join(plan)?;
+    loop {
+        box_role.wait_for_lock(plan)?;
+        if box_role.leave(plan)? {
+            break;
+        }
+    }
+    box_role.drain(plan)?;
+    Ok(box_role.stay_out(plan)?)
+}

@@ -212,6 +212,12 @@ impl BoxRole<'_> {
         Ok(())
     }
 
+    /// Out by hand is not work that was interrupted: the box stays out, and its lock is free for others.
+    pub(crate) fn stay_out(&mut self, plan: &Plan) -> Result<()> {
+        self.journal.update(|state| state.work = None)?;
+        self.report(plan, Phase::Cancelled, None, false)
+    }
+
     /// Ends the box's part in Redis, however long Redis takes to come back, and tells the service of the last one.
     pub(crate) fn report(&mut self, plan: &Plan, phase: Phase, detail: Option<String>, in_service: bool) -> Result<()> {
         let held = self.held();

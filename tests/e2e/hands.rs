@@ -57,6 +57,27 @@ fn a_box_that_a_person_takes_out_stays_out_until_that_person_brings_it_back() {
 }
 
 #[test]
+fn a_box_that_is_brought_back_while_a_deploy_rolls_takes_part_in_it() {
+    require_fleet!();
+    let policy = json!({ "roles": { "app": { "max_parallel": "2" } } });
+    let fleet = Fleet::builder().boxes(2).switchboard().service(policy).start();
+    fleet.deployed("v1");
+    let (kept, other) = (fleet.node(1), fleet.node(2));
+    kept.deployctl(&["out", "-r", "app", "--reason", "new disk"]).ok();
+    fleet.publish("v2", Behaviour::Good);
+    other.stop_at("verify");
+    let deploy = fleet.start("v2");
+    deploy.wait_phase("box-2", "verifying");
+    deploy.wait_phase("box-1", "cancelled");
+    kept.deployctl(&["in", "-r", "app"]).ok();
+    deploy.wait_phase("box-1", "done");
+    other.go_on("verify");
+    deploy.wait_deployed();
+    fleet.all_serve("v2");
+    fleet.at_rest();
+}
+
+#[test]
 fn taking_a_box_out_can_be_interrupted_and_done_again() {
     require_fleet!();
     let fleet = Fleet::builder().boxes(1).switchboard().config(json!({ "stop_grace": "1s" })).start();

@@ -138,7 +138,11 @@ fn one_waits_in_the_queue_and_the_newest_wins() {
         world.look("d1", &alive(&["a"]), &patient());
         world.begin("d3", &["a"], "1/3");
         assert_eq!((world.state("d3"), locks.queued().unwrap()), (State::Rolling, None));
-        assert_eq!(refusal(&world.try_begin("d2", &["a"], "1/3", true)), Refusal::Exists, "a replaced one never begins");
+        assert_eq!(
+            refusal(&world.try_begin("d2", &["a"], "1/3", true)),
+            Refusal::Exists,
+            "a replaced one never begins"
+        );
     });
 }
 
