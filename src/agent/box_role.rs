@@ -117,6 +117,29 @@ pub fn identify(config: &Config, shutdown: &Shutdown) -> Result<Identity> {
 impl<'a> BoxRole<'a> {
     /// Prepares the work on `role`. Refuses a role without a configuration; nothing is sent or changed.
     pub fn open(config: &'a Config, who: &Identity, role: &Role, shutdown: Shutdown) -> Result<Self> {
+        let journal = match Journal::open(&config.state_dir, role) {
+            Ok(journal) => journal,
+            Err(error) => {
+                // Nobody is to wait for this box until `join_timeout`: it has failed in the deploy that rolls.
+                let nothing = Journal::empty(&config.state_dir, role);
+                let mut box_role = Self::with_journal(config, who, role, shutdown, nothing)?;
+                let current = box_role.current(config.command_timeout).unwrap_or_else(|unknown| {
+                    warn!("{unknown:#}; the deploy that rolls does not hear of this box");
+                    None
+                });
+                return Err(box_role.unable(current.as_ref(), error));
+            }
+        };
+        Self::with_journal(config, who, role, shutdown, journal)
+    }
+
+    fn with_journal(
+        config: &'a Config,
+        who: &Identity,
+        role: &Role,
+        shutdown: Shutdown,
+        journal: Journal,
+    ) -> Result<Self> {
         let place = Place { environment: who.environment.clone(), role: role.clone() };
         let name = who.name.clone();
         Ok(Self {
@@ -127,7 +150,7 @@ impl<'a> BoxRole<'a> {
             service: Client::new(config, name.as_str())?,
             serf: serf(config)?,
             project: Project::new(config, role)?,
-            journal: Journal::open(&config.state_dir, role)?,
+            journal,
             place,
             name,
             shutdown,

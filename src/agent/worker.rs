@@ -3,7 +3,7 @@
 //! It asks what is to be done ([`super::plan`]) and does it ([`super::rollout`]), until nothing newer has come meanwhile. A lock on a
 //! file keeps two workers for one role apart ([`super::file_lock`]); what a person does to the box by hand is in [`super::manual`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 use anyhow::{Result, anyhow, bail};
 use log::{error, info, warn};
@@ -48,19 +48,22 @@ pub fn woken(config: &Config, role: &Role) -> Result<Exit> {
     work(config, &who, role, &Trigger::Heal, &shutdown)
 }
 
-/// `deployctl sync`: brings every role of this box to what it should run.
+/// `deployctl sync`: brings every role of this box to what it should run. Side by side: one that is stuck keeps no other
+/// waiting. All errors are logged, and one of them is returned.
 pub fn sync(config: &Config) -> Result<Exit> {
     let shutdown = Shutdown::listen()?;
     let who = identify(config, &shutdown)?;
+    let names: BTreeSet<&str> = tags::roles(&who.images).collect();
+    let outcomes: Vec<(&str, Result<Exit>)> = thread::scope(|scope| {
+        let (who, shutdown) = (&who, &shutdown);
+        let workers: Vec<_> =
+            names.into_iter().map(|name| (name, scope.spawn(move || sync_role(config, who, name, shutdown)))).collect();
+        let panicked = |_| Err(anyhow!("its worker panicked"));
+        workers.into_iter().map(|(name, worker)| (name, worker.join().unwrap_or_else(panicked))).collect()
+    });
     let mut worst = Ok(Exit::Done);
-    for name in tags::roles(&who.images).collect::<BTreeSet<_>>() {
-        let result = name.parse().map_err(|e| Exit::Usage.because(anyhow!("the Serf tag images: {e}"))).and_then(
-            |role: Role| {
-                config.role(&role).map_err(|e| Exit::Usage.because(e))?;
-                work(config, &who, &role, &Trigger::Heal, &shutdown)
-            },
-        );
-        if let Err(error) = result {
+    for (name, outcome) in outcomes {
+        if let Err(error) = outcome {
             if let Err(earlier) = worst {
                 error!("{earlier:#}");
             }
@@ -68,6 +71,12 @@ pub fn sync(config: &Config) -> Result<Exit> {
         }
     }
     worst
+}
+
+fn sync_role(config: &Config, who: &Identity, name: &str, shutdown: &Shutdown) -> Result<Exit> {
+    let role: Role = name.parse().map_err(|e| Exit::Usage.because(anyhow!("the Serf tag images: {e}")))?;
+    config.role(&role).map_err(|e| Exit::Usage.because(e))?;
+    work(config, who, &role, &Trigger::Heal, shutdown)
 }
 
 /// Works until nothing newer is to be done. One worker for each role: an event that finds one at work leaves its mark
@@ -130,6 +139,11 @@ fn work_under_lock(
                 info!("{}: nothing to do: {why}", box_role.place);
                 box_role.say_left_alone(current.as_ref(), &observed)?;
                 return Ok(Exit::Done);
+            }
+            // A box that is too old for the deploy: nobody is to wait for it until `join_timeout`.
+            Decision::Refuse(Exit::Failed, why) => {
+                let error = Exit::Failed.because(anyhow!(why));
+                return Err(box_role.unable(current.as_ref(), error));
             }
             Decision::Refuse(exit, why) => bail!(exit.because(anyhow!(why))),
             Decision::Do(plan) => {

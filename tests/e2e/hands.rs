@@ -78,6 +78,20 @@ fn a_box_that_is_brought_back_while_a_deploy_rolls_takes_part_in_it() {
 }
 
 #[test]
+fn a_box_whose_journal_is_damaged_fails_at_once_in_the_deploy() {
+    require_fleet!();
+    let policy = json!({ "roles": { "app": { "max_parallel": "2" } } });
+    let fleet = Fleet::builder().boxes(2).switchboard().service(policy).start();
+    fleet.deployed("v1");
+    fs::write(fleet.node(1).dir().join("state/app.json"), "{half").unwrap();
+    fleet.publish("v2", Behaviour::Good);
+    let ended = fleet.start("v2").wait_state("failed");
+    let row = &ended["boxes"][0];
+    assert_eq!((&row["box"], &row["phase"]), (&json!("box-1"), &json!("failed")), "{ended}");
+    assert!(row["detail"].as_str().unwrap().contains("app.json is damaged"), "{ended}");
+}
+
+#[test]
 fn taking_a_box_out_can_be_interrupted_and_done_again() {
     require_fleet!();
     let fleet = Fleet::builder().boxes(1).switchboard().config(json!({ "stop_grace": "1s" })).start();
