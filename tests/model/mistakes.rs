@@ -69,8 +69,8 @@ fn a_missing_lock_comes_back_over_the_capacity() {
 
 #[test]
 fn dead_is_whoever_does_not_answer_in_serf() {
-    let line = "dead[box] and now - last > 3 * arg.interval and";
-    is_found(line, "dead[box] and", ONE, Budget { suspects: 1, ..NOTHING });
+    let line = "return now - last > 3 * arg.interval end";
+    is_found(line, "return true end", ONE, Budget { suspects: 1, ..NOTHING });
 }
 
 #[test]

@@ -21,6 +21,11 @@ fn unheard() -> Timeouts {
     Timeouts { interval: Duration::ZERO, ..patient() }
 }
 
+/// A whole life of a lock is over.
+fn long_dead() -> Timeouts {
+    Timeouts { interval: Duration::ZERO, ttl: Duration::ZERO, ..patient() }
+}
+
 /// No lock lives any more.
 fn expired() -> Timeouts {
     Timeouts { ttl: Duration::ZERO, ..patient() }
@@ -95,7 +100,7 @@ fn a_box_that_died_out_of_service_in_an_earlier_deploy_is_buried_too() {
         world.supersede("d", &["b", "c"]);
         assert!(!world.worker("b", "d").gets_lock(), "z may be out");
         wait_until(SOON, "z is buried", || {
-            world.look("d", &failed(&["z"]), &unheard());
+            world.look("d", &failed(&["z"]), &long_dead());
             world.out().is_empty()
         });
         assert!(world.worker("b", "d").gets_lock());
@@ -173,7 +178,7 @@ fn a_box_that_a_person_keeps_out_stays_so_even_when_it_dies_but_no_longer_counts
             let mut b = world.worker("b", &id);
             assert!(!b.gets_lock(), "{box_} is out");
             wait_until(SOON, "b gets a lock", || {
-                world.look(&id, &failed(&[box_]), &unheard());
+                world.look(&id, &failed(&[box_]), &long_dead());
                 b.gets_lock()
             });
             assert_eq!(world.out(), [box_], "`deployctl in` is a person's");
@@ -276,5 +281,21 @@ fn nobody_is_judged_right_after_the_service_was_away() {
         assert_eq!(world.phase("d", "a"), Phase::Draining, "its worker had no time to speak");
         let often = Timeouts { look_gap: LONG, ..away };
         look_until(world, &Members::default(), &often, "a", Phase::Lost);
+    });
+}
+
+#[test]
+fn a_box_that_failed_and_stays_out_is_not_gone_when_its_agent_restarts() {
+    on_redis(|world| {
+        world.begin("d", &["a", "b", "c"], "2/3");
+        let mut a = world.worker("a", "d");
+        a.go_out();
+        a.finish(Phase::Failed, false);
+        let left = Members { left: names(&["a"]), ..alive(&["b", "c"]) };
+        world.look("d", &left, &unheard());
+        world.look("d", &left, &unheard());
+        assert_eq!(world.out(), ["a"], "its agent only restarts");
+        look_until(world, &left, &long_dead(), "a", Phase::Gone);
+        assert!(world.out().is_empty());
     });
 }

@@ -33,9 +33,24 @@ for suffix, lock in pairs(all_locks(locks_for(size_of(id), doc.max_parallel))) d
 end
 for box, entry in pairs(outs) do heard[box] = math.max(heard[box] or 0, entry.renewed) end
 
+-- A box that failed and stays out has no worker that could renew: it is gone only when it has been dead for a whole
+-- lock_ttl, for its agent may just restart.
 local function is_gone(box, phase, last)
   local out = outs[box]
-  return dead[box] and now - last > 3 * arg.interval and (UNFINISHED[phase] or out and not (out.hand and phase == 'gone'))
+  if not dead[box] then
+    if out and out.dead_since then
+      out.dead_since = nil
+      redis.call('HSET', base .. 'out', box, cjson.encode(out))
+    end
+    return false
+  end
+  if UNFINISHED[phase] then return now - last > 3 * arg.interval end
+  if not out or out.hand and phase == 'gone' then return false end
+  if not out.dead_since then
+    out.dead_since = now
+    redis.call('HSET', base .. 'out', box, cjson.encode(out))
+  end
+  return now - math.max(last, out.dead_since) >= math.max(3 * arg.interval, arg.ttl)
 end
 
 local begun = math.max(tally(id, 'begun'), 1)
