@@ -123,3 +123,23 @@ fn promotions_happen_once_whoever_is_killed_when() {
     let statuses: Vec<&Value> = releases["releases"].as_array().unwrap().iter().map(|r| &r["status"]).collect();
     assert_eq!(statuses, [&json!("available"); 6], "and no release is lost");
 }
+
+#[test]
+fn a_lease_that_ran_out_does_not_make_its_owner_tell_twice() {
+    require!("redis-server", "serf");
+    let scope = Scope::new();
+    let (told, go) = (scope.dir().join("told"), scope.dir().join("go"));
+    let script = format!("echo told >>{}\nwhile [ ! -e {} ]; do sleep 0.05; done", told.display(), go.display());
+    let notify = scope.script("notify", &script);
+    let service = Service::with_boxes(&scope, &BOXES, json!({ "service": { "notify": [notify] } }));
+    service.publish("v1");
+    let id = service.start_deploy("staging", json!({}));
+    service.complete("staging", &id, &STAGING);
+    wait_until(SOON, "somebody is told", || told.exists());
+    let lease = format!("deployctl:service:lease:end:{id}");
+    assert_eq!(service.redis.command(&["DEL", &lease]), "1", "as when the service was paused, or Redis away");
+    wait_until(SOON, "its owner renews it", || service.redis.command(&["EXISTS", &lease]) == "1");
+    std::fs::write(&go, "").unwrap();
+    wait_until(SOON, "nothing is left to do", || service.redis.command(&["SCARD", "deployctl:service:open"]) == "0");
+    assert_eq!(std::fs::read_to_string(&told).unwrap(), "told\n");
+}

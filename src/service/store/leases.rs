@@ -17,6 +17,13 @@ use crate::coordination::new_token;
 /// How long a lease outlives its holder.
 const LIFE: Duration = Duration::from_secs(10);
 
+/// Only the owner renews. One that ran out comes back while nobody else has it.
+const RENEW: &str = "
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end";
+/// Only the owner gives back.
+const GIVE_BACK: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end";
+
 /// What this process holds.
 pub struct Held {
     /// Who this process is.
@@ -35,8 +42,12 @@ impl Held {
 }
 
 impl ServiceStore {
-    /// Takes a lease, unless somebody, this process included, holds it.
+    /// Takes a lease, unless somebody holds it. What this process is at it does not take up again, also where the lease
+    /// has run out meanwhile: the process was paused, or Redis was away.
     pub fn lease(&self, name: &str) -> Result<bool> {
+        if self.leases.names().contains(name) {
+            return Ok(false);
+        }
         let (key, life) = (self.lease_key(name), LIFE.as_millis().to_string());
         let taken: Option<String> =
             self.with(|store| store.command(&["SET", &key, &self.leases.me, "NX", "PX", &life]))?;
@@ -51,8 +62,7 @@ impl ServiceStore {
         self.leases.names().remove(name);
         let key = self.lease_key(name);
         self.with(|store| {
-            let holder: Option<String> = store.command(&["GET", &key])?;
-            if holder.as_ref() == Some(&self.leases.me) { store.command(&["DEL", &key]) } else { Ok(()) }
+            store.with(|connection| redis::Script::new(GIVE_BACK).key(&key).arg(&self.leases.me).invoke(connection))
         })
     }
 
@@ -67,7 +77,11 @@ impl ServiceStore {
         let life = LIFE.as_millis().to_string();
         names.iter().try_for_each(|name| {
             let key = self.lease_key(name);
-            self.with(|store| store.command(&["SET", &key, &self.leases.me, "XX", "PX", &life]))
+            self.with(|store| {
+                store.with(|connection| {
+                    redis::Script::new(RENEW).key(&key).arg(&self.leases.me).arg(&life).invoke(connection)
+                })
+            })
         })
     }
 
