@@ -299,3 +299,21 @@ fn a_box_that_failed_and_stays_out_is_not_gone_when_its_agent_restarts() {
         assert!(world.out().is_empty());
     });
 }
+
+#[test]
+fn a_box_that_is_kept_out_and_no_more_is_named_with_the_command_that_frees_it() {
+    on_redis(|world| {
+        let kept = Hand { reason: Some("new disk".to_owned()), ..hand(3) };
+        let mut by_hand = world.stranger("z", "hand.z");
+        by_hand.acquire_with(Duration::ZERO, Some(&kept));
+        by_hand.leave_with(Some(&kept), &[]);
+        by_hand.locks.finish(&name("z"), "hand.z", by_hand.held.as_ref(), &Finish::default()).unwrap();
+        world.begin("d", &["a", "b", "c"], "1/3");
+        let ended = world.look_until_ended("d", &alive(&["a", "b", "c"]), &patient());
+        let reason = ended.reason.unwrap();
+        assert!(reason.contains("deployctl unlock -r app -e staging --box z"), "{reason}");
+        assert!(world.locks().unlock(&name("z"), true, LONG, "ann", "it was terminated").unwrap().refused.is_none());
+        world.begin("d2", &["a", "b", "c"], "1/3");
+        assert!(world.worker("a", "d2").gets_lock());
+    });
+}

@@ -171,7 +171,15 @@ end
 
 if settled and not working and not doc.gated and not holder(id, '') then
   if #awaited == 0 then
-    return over('failed', 'no lock is left: ' .. table.concat(by, ', ') .. ' failed or stay out')
+    local reason, alive = 'no lock is left: ' .. table.concat(by, ', ') .. ' failed or stay out', {}
+    for _, box in ipairs(arg.alive) do alive[box] = true end
+    for _, box in ipairs(by) do
+      if outs[box] and outs[box].hand and not alive[box] then
+        reason = reason .. '; ' .. box .. ' is kept out by hand and not alive: if it is no more, `deployctl unlock -r '
+          .. doc.role .. ' -e ' .. doc.environment .. ' --box ' .. box .. ' --reason TEXT` frees its lock'
+      end
+    end
+    return over('failed', reason)
   end
   if now - last_heard > arg.join_timeout then
     return over('failed', 'nothing was heard of ' .. table.concat(awaited, ', ') .. ' within join_timeout')
