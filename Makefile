@@ -19,7 +19,7 @@ bench: ## what the locks cost, beside the plain scheme
 	@cargo bench --locked --bench locks
 
 model: ## the protocol's model at full depth (minutes; `make test` runs it at a smaller one)
-	@DEPLOYCTL_MODEL=full cargo test --locked --release --test model
+	@DEPLOYCTL_MODEL=full cargo test --locked --release --test all model::
 
 build: ## target/release/deployctl
 	@cargo build --locked --release

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::{
-    setup::{DEPLOYCTL, Setup, exit_code, wait_said},
-    support::require,
-};
+use crate::cli::setup::{DEPLOYCTL, Setup, exit_code, wait_said};
+use crate::support::require;
 
 const SOON: Duration = Duration::from_secs(30);
 

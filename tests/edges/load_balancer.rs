@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    actor::{Act, Outcome},
-    support::{Moto, Scope, require},
-};
+use crate::edges::actor::{Act, Outcome};
+use crate::support::{Moto, Scope, require};
 
 fn act(scope: &Scope, moto: &Moto, act: &Act) -> Outcome {
     act.run(scope, |command| moto.environment(command))

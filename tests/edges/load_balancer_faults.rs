@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    actor::{Act, Outcome},
-    aws_script::Script,
-    support::{Scope, free_port, require},
-};
+use crate::edges::actor::{Act, Outcome};
+use crate::edges::aws_script::Script;
+use crate::support::{Scope, free_port, require};
 
 const HEALTH: &str = "DescribeTargetHealth";
 

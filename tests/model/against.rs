@@ -3,12 +3,10 @@
 use deployctl::coordination::scripts::Script;
 use serde_json::{Value as Json, json};
 
-use crate::{
-    engine::{BASE, Engine},
-    memory::{Memory, Reply},
-    state::NAMES,
-    support::{Redis, Scope, tools_missing},
-};
+use crate::model::engine::{BASE, Engine};
+use crate::model::memory::{Memory, Reply};
+use crate::model::state::NAMES;
+use crate::support::{Redis, Scope, tools_missing};
 
 fn on_redis(test: impl FnOnce(&Redis)) {
     if let Some(missing) = tools_missing(&["redis-server"]) {

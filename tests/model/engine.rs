@@ -6,7 +6,7 @@ use deployctl::coordination::scripts::Script;
 use mlua::{Function, Lua, Table, Value, Variadic};
 use serde_json::{Map, Value as Json};
 
-use crate::memory::{Memory, Reply};
+use crate::model::memory::{Memory, Reply};
 
 /// The place in which everything happens.
 pub const BASE: &str = "m:{staging:app}:";

@@ -4,11 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::Value as Json;
 
-use crate::{
-    engine::{BASE, Engine},
-    fleet::{Fleet, JOIN_TIMEOUT, TICK},
-    state::{Action, Bounds, NAMES, State},
-};
+use crate::model::engine::{BASE, Engine};
+use crate::model::fleet::{Fleet, JOIN_TIMEOUT, TICK};
+use crate::model::state::{Action, Bounds, NAMES, State};
 
 /// What was found.
 #[derive(Debug)]

@@ -3,12 +3,10 @@
 use deployctl::coordination::scripts::Script;
 use serde_json::{Value as Json, json};
 
-use crate::{
-    engine::{BASE, Engine},
-    memory::Memory,
-    promises::check_look,
-    state::{Action, Bounds, Life, Machine, NAMES, Outcome, Stage, State, Worker},
-};
+use crate::model::engine::{BASE, Engine};
+use crate::model::memory::Memory;
+use crate::model::promises::check_look;
+use crate::model::state::{Action, Bounds, Life, Machine, NAMES, Outcome, Stage, State, Worker};
 
 /// Between two moments. What was not renewed since the last one has expired, and is long ago.
 pub const TICK: i64 = 1000;

@@ -1,11 +1,9 @@
 //! A model that cannot fail proves nothing: changes of the Lua that someone might make, each of which breaks a promise.
 
-use crate::{
-    engine::{Engine, Mistake},
-    explore::{Found, explore},
-    scenarios::{NOTHING, ONE, TWO},
-    state::{Bounds, Budget},
-};
+use crate::model::engine::{Engine, Mistake};
+use crate::model::explore::{Found, explore};
+use crate::model::scenarios::{NOTHING, ONE, TWO};
+use crate::model::state::{Bounds, Budget};
 
 /// The model must find what breaks when `written` stands in the Lua `instead_of` what does, by way of `trouble`.
 #[track_caller]

@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use crate::{
-    engine::BASE,
-    fleet::{Fleet, SILENT_FOR, Step},
-    state::{Action, Life, Machine, NAMES, State},
-};
+use crate::model::engine::BASE;
+use crate::model::fleet::{Fleet, SILENT_FOR, Step};
+use crate::model::state::{Action, Life, Machine, NAMES, State};
 
 const UNFINISHED: [&str; 7] = ["expected", "waiting", "pulling", "draining", "starting", "verifying", "registering"];
 

@@ -3,11 +3,9 @@
 
 use std::time::Instant;
 
-use crate::{
-    engine::Engine,
-    explore::{Found, explore, wander},
-    state::{Bounds, Budget},
-};
+use crate::model::engine::Engine;
+use crate::model::explore::{Found, explore, wander};
+use crate::model::state::{Bounds, Budget};
 
 pub const NOTHING: Budget = Budget {
     kills: 0,

@@ -2,7 +2,8 @@
 
 use serde_json::Value as Json;
 
-use crate::{engine::BASE, memory::Memory};
+use crate::model::engine::BASE;
+use crate::model::memory::Memory;
 
 pub const NAMES: [&str; 3] = ["a", "b", "c"];
 

@@ -7,10 +7,8 @@ use deployctl::{
     coordination::{AcquireReply, CancelReply, Refusal},
 };
 
-use crate::{
-    support::wait_until,
-    world::{BASE, LONG, SOON, World, alive, on_redis, patient},
-};
+use crate::protocol::world::{BASE, LONG, SOON, World, alive, on_redis, patient};
+use crate::support::wait_until;
 
 /// Starts `count` waiters and gives how long each waited once `act` was done.
 fn waited(world: &World, names: &[&str], deploy: &str, act: impl FnOnce()) -> Vec<Duration> {

@@ -7,7 +7,7 @@ use deployctl::{
     coordination::Timeouts,
 };
 
-use crate::world::{SOON, alive, on_redis, patient};
+use crate::protocol::world::{SOON, alive, on_redis, patient};
 
 const THREE: [&str; 3] = ["a", "b", "c"];
 
@@ -46,7 +46,8 @@ fn without_a_single_box_that_is_done_a_deploy_is_not_deployed() {
         world.begin("none", &[], "1/3");
         assert_eq!(world.look("none", &alive(&[]), &patient()).state, State::Failed);
         world.begin("d", &["a"], "1/3");
-        let gone = deployctl::coordination::Members { left: crate::world::names(&["a"]), ..Default::default() };
+        let gone =
+            deployctl::coordination::Members { left: crate::protocol::world::names(&["a"]), ..Default::default() };
         let ended = world.look_until_ended("d", &gone, &Timeouts { interval: Duration::ZERO, ..patient() });
         assert_eq!(ended.state, State::Failed);
     });
@@ -228,7 +229,8 @@ fn a_lock_that_never_expires_does_not_keep_a_deploy_for_ever() {
 #[test]
 fn a_box_that_a_person_keeps_out_does_not_make_a_deploy_fail() {
     on_redis(|world| {
-        let kept = deployctl::coordination::Hand { reason: Some("new disk".to_owned()), ..crate::world::hand(6) };
+        let kept =
+            deployctl::coordination::Hand { reason: Some("new disk".to_owned()), ..crate::protocol::world::hand(6) };
         let mut z = world.stranger("z", "hand.1");
         z.acquire_with(Duration::ZERO, Some(&kept));
         z.leave_with(Some(&kept), &[]);

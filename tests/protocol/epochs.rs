@@ -7,10 +7,8 @@ use deployctl::{
     coordination::{AcquireReply, JoinReply, Refusal, RenewRequest},
 };
 
-use crate::{
-    support::wait_until,
-    world::{LONG, SOON, Worker, name, on_redis},
-};
+use crate::protocol::world::{LONG, SOON, Worker, name, on_redis};
+use crate::support::wait_until;
 
 const THREE: [&str; 3] = ["a", "b", "c"];
 
@@ -117,7 +115,7 @@ fn work_by_hand_settles_too() {
         world.redis.flush();
         let mut by_hand = world.stranger("a", "hand.1");
         by_hand.epoch = epoch;
-        let acquired = by_hand.acquire_with(LONG, Some(&crate::world::hand(3)));
+        let acquired = by_hand.acquire_with(LONG, Some(&crate::protocol::world::hand(3)));
         assert!(matches!(acquired, AcquireReply::Wait { .. }), "{acquired:?}");
     });
 }

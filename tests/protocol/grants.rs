@@ -7,15 +7,13 @@ use deployctl::{
     coordination::{AcquireReply, JoinReply, Refusal},
 };
 
-use crate::{
-    support::wait_for,
-    world::{BASE, LONG, SOON, World, hand, name, on_redis},
-};
+use crate::protocol::world::{BASE, LONG, SOON, World, hand, name, on_redis};
+use crate::support::wait_for;
 
 const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// As many workers of `deploy` as there are names, all joined.
-fn fleet(world: &World, deploy: &str, boxes: &[&str]) -> Vec<crate::world::Worker> {
+fn fleet(world: &World, deploy: &str, boxes: &[&str]) -> Vec<crate::protocol::world::Worker> {
     boxes.iter().map(|name| world.worker(name, deploy)).collect()
 }
 
@@ -130,7 +128,7 @@ fn a_lock_that_somebody_else_set_is_respected() {
             let acquired = worker.acquire();
             assert!(matches!(acquired, AcquireReply::Wait { .. }), "{value}: {acquired:?}");
             assert_eq!(world.holders().len(), 1, "{value}: `locks` shows it");
-            assert!(!world.look("d", &crate::world::alive(&["a"]), &crate::world::patient()).ended);
+            assert!(!world.look("d", &crate::protocol::world::alive(&["a"]), &crate::protocol::world::patient()).ended);
             world.redis.command(&["SET", &format!("{BASE}lock:1"), value, "PX", "1"]);
             world.wait_expired(1);
             wait_for(SOON, "a lock", || if worker.gets_lock() { Ok(()) } else { Err("none") });
@@ -144,7 +142,7 @@ fn with_two_locks_one_set_from_outside_leaves_the_other() {
         world.begin("d", &SIX, "1/3");
         world.redis.command(&["SET", &format!("{BASE}lock:1"), "z", "PX", "60000"]);
         let mut workers = fleet(world, "d", &SIX);
-        let got: Vec<bool> = workers.iter_mut().map(crate::world::Worker::gets_lock).collect();
+        let got: Vec<bool> = workers.iter_mut().map(crate::protocol::world::Worker::gets_lock).collect();
         assert_eq!(got, [true, false, false, false, false, false]);
         assert_eq!(workers[0].held.as_ref().unwrap().suffix, 2);
     });
@@ -223,7 +221,7 @@ fn a_box_that_is_out_gets_a_lock_even_where_none_is_free_and_after_a_cancel() {
         assert_eq!(cancel.unwrap().by, "ann");
         // Also after the end.
         again.finish(Phase::RolledBack, false);
-        world.look_until_ended("d1", &crate::world::alive(&[]), &crate::world::patient());
+        world.look_until_ended("d1", &crate::protocol::world::alive(&[]), &crate::protocol::world::patient());
         assert!(matches!(again.acquire(), AcquireReply::Granted { out: true, .. }));
         again.finish(Phase::RolledBack, true);
         assert_eq!(world.out(), Vec::<String>::new());

@@ -2,7 +2,7 @@
 
 use deployctl::api::Phase;
 
-use crate::world::{BASE, LONG, alive, on_redis, patient};
+use crate::protocol::world::{BASE, LONG, alive, on_redis, patient};
 
 const THIRTY_DAYS: usize = 30 * 24 * 3600 * 1000;
 
@@ -14,7 +14,7 @@ fn every_key_has_the_places_hash_tag_and_a_known_name() {
         a.go_out();
         b.acquire();
         a.hold(LONG);
-        world.locks().queue(&crate::world::doc("d2")).unwrap();
+        world.locks().queue(&crate::protocol::world::doc("d2")).unwrap();
         world.cancel(false);
         a.finish(Phase::Failed, false);
         b.finish(Phase::Cancelled, true);
@@ -104,7 +104,7 @@ fn the_wake_list_is_never_longer_than_there_are_waiters() {
         let boxes = ["a", "b", "c", "e", "f", "g"];
         world.begin("d", &boxes, "1/3");
         let mut workers: Vec<_> = boxes[..4].iter().map(|name| world.worker(name, "d")).collect();
-        let waiters = |world: &crate::world::World| {
+        let waiters = |world: &crate::protocol::world::World| {
             world.deploy("d").boxes.iter().filter(|row| row.phase == Phase::Waiting).count()
         };
         for worker in &mut workers {

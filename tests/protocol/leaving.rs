@@ -7,7 +7,7 @@ use deployctl::{
     coordination::{LeaveReply, Refusal, Survey},
 };
 
-use crate::world::{BASE, Worker, hand, name, names, on_redis};
+use crate::protocol::world::{BASE, Worker, hand, name, names, on_redis};
 
 const SIX: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -151,8 +151,9 @@ fn when_the_fleet_shrank_since_the_grant_fewer_may_leave() {
         let (mut a, mut b) = (world.worker("a", "d"), world.worker("b", "d"));
         assert!(a.gets_lock() && b.gets_lock(), "2 of 6");
         let left = deployctl::coordination::Members { left: names(&["e", "f"]), ..Default::default() };
-        let patience = deployctl::coordination::Timeouts { interval: Duration::ZERO, ..crate::world::patient() };
-        crate::support::wait_until(crate::world::SOON, "e and f are gone", || {
+        let patience =
+            deployctl::coordination::Timeouts { interval: Duration::ZERO, ..crate::protocol::world::patient() };
+        crate::support::wait_until(crate::protocol::world::SOON, "e and f are gone", || {
             world.look("d", &left, &patience);
             world.deploy("d").size == 4
         });

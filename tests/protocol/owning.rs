@@ -7,7 +7,7 @@ use deployctl::{
     coordination::{AcquireReply, Finish, LeaveReply, Refusal},
 };
 
-use crate::world::{BASE, LONG, SOON, on_redis};
+use crate::protocol::world::{BASE, LONG, SOON, on_redis};
 
 const SHORT: Duration = Duration::from_millis(100);
 

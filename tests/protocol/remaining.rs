@@ -5,7 +5,7 @@ use deployctl::{
     coordination::{Finish, JoinReply},
 };
 
-use crate::world::{BASE, alive, name, on_redis, patient};
+use crate::protocol::world::{BASE, alive, name, on_redis, patient};
 
 #[test]
 fn it_counts_the_boxes_and_each_way_out_once() {
@@ -104,7 +104,7 @@ fn a_lost_box_of_an_ended_deploy_does_not_count_again() {
         world.begin("d1", &["a"], "1/3");
         let mut a = world.worker("a", "d1");
         a.go_out();
-        world.locks().unlock(&a.name, true, crate::world::LONG, "ann", "stuck").unwrap();
+        world.locks().unlock(&a.name, true, crate::protocol::world::LONG, "ann", "stuck").unwrap();
         assert_eq!(world.phase("d1", "a"), Phase::Lost);
         assert!(world.look("d1", &alive(&["a"]), &patient()).ended);
         a.renew(Some(Phase::Starting), true);

@@ -7,7 +7,7 @@ use deployctl::{
     coordination::{AcquireReply, BeginReply, DeployRecord, GateStep, Refusal},
 };
 
-use crate::world::{BASE, alive, doc, names, on_redis, patient};
+use crate::protocol::world::{BASE, alive, doc, names, on_redis, patient};
 
 fn refusal(begun: &BeginReply) -> Refusal {
     match begun {

@@ -7,10 +7,8 @@ use deployctl::{
     coordination::{Finish, Hand, JoinReply, Members, Refusal, Timeouts},
 };
 
-use crate::{
-    support::wait_until,
-    world::{LONG, SOON, World, alive, hand, name, names, on_redis, patient},
-};
+use crate::protocol::world::{LONG, SOON, World, alive, hand, name, names, on_redis, patient};
+use crate::support::wait_until;
 
 fn failed(boxes: &[&str]) -> Members {
     Members { failed: names(boxes), ..alive(&["b"]) }

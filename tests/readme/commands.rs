@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use clap::{CommandFactory as _, Parser as _};
 use deployctl::cli::Cli;
 
-use crate::document::{blocks, file, inline, readme};
+use crate::readme::document::{blocks, file, inline, readme};
 
 /// Every command line of the README, from its blocks (after a prompt) and from its text.
 fn command_lines() -> Vec<String> {

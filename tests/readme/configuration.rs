@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use deployctl::config::Config;
 use serde_json::{Value, json};
 
-use crate::document::{bare, blocks, file, readme, table};
+use crate::readme::document::{bare, blocks, file, readme, table};
 
 /// Where keys stand: the path as the table writes it, and a configuration with an empty object there.
 fn places() -> Vec<(&'static str, Value)> {

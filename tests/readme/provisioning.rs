@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    document::file,
-    support::{Output, Scope, free_port, require, run, wait_until},
-};
+use crate::readme::document::file;
+use crate::support::{Output, Scope, free_port, require, run, wait_until};
 
 fn project(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)

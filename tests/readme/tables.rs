@@ -5,10 +5,8 @@ use std::{collections::BTreeSet, process::Command, time::Duration};
 use deployctl::exit::Exit;
 use serde_json::{Value, json};
 
-use crate::{
-    document::{bare, readme, table},
-    support::{Http, Redis, Scope, free_port, require},
-};
+use crate::readme::document::{bare, readme, table};
+use crate::support::{Http, Redis, Scope, free_port, require};
 
 #[test]
 fn exit_codes_are_those_of_the_program() {

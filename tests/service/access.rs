@@ -3,10 +3,8 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{
-    setup::{DEPLOYCTL, Service, kind},
-    support::{Scope, require, run},
-};
+use crate::service::setup::{DEPLOYCTL, Service, kind};
+use crate::support::{Scope, require, run};
 
 /// A token whose text is its name.
 fn token(name: &str, can: &[&str]) -> Value {

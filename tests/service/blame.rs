@@ -3,10 +3,8 @@
 use deployctl::api::Phase;
 use serde_json::{Value, json};
 
-use crate::{
-    setup::{SOON, Service, id},
-    support::{Scope, require, wait_for, wait_until},
-};
+use crate::service::setup::{SOON, Service, id};
+use crate::support::{Scope, require, wait_for, wait_until};
 
 const THREE: [(&str, &str); 3] = [("staging", "box-1"), ("staging", "box-2"), ("staging", "box-3")];
 const NAMES: [&str; 3] = ["box-1", "box-2", "box-3"];
@@ -226,9 +224,9 @@ fn only_a_box_that_works_on_the_deploy_may_blame_it() {
     service.publish("v1");
     let id = service.start_deploy("staging", json!({}));
     let (status, answer) = service.http.post(&format!("/v1/deploys/{id}/broken"), &blame("box-9"));
-    assert_eq!((status, crate::setup::kind(&answer)), (409, "not_working"), "{answer}");
+    assert_eq!((status, crate::service::setup::kind(&answer)), (409, "not_working"), "{answer}");
     service.worker("staging", "box-1").deploys(&id, "v1");
     let (status, answer) = service.http.post(&format!("/v1/deploys/{id}/broken"), &blame("box-1"));
-    assert_eq!((status, crate::setup::kind(&answer)), (409, "not_working"), "{answer}");
+    assert_eq!((status, crate::service::setup::kind(&answer)), (409, "not_working"), "{answer}");
     assert_eq!(service.complete("staging", &id, &["box-2", "box-3"])["state"], "deployed");
 }

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{
-    setup::{SOON, Service, id, kind},
-    support::{Scope, free_port, require, wait_for, wait_until},
-};
+use crate::service::setup::{SOON, Service, id, kind};
+use crate::support::{Scope, free_port, require, wait_for, wait_until};
 
 const BOXES: [(&str, &str); 3] = [("staging", "box-1"), ("staging", "box-2"), ("production", "box-3")];
 const STAGING: [&str; 2] = ["box-1", "box-2"];

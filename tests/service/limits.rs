@@ -9,10 +9,8 @@ use std::{
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::{
-    setup::{DEPLOYCTL, Service, kind},
-    support::{Http, Scope, free_port, require, run, wait_for, wait_until},
-};
+use crate::service::setup::{DEPLOYCTL, Service, kind};
+use crate::support::{Http, Scope, free_port, require, run, wait_for, wait_until};
 
 /// Sends bytes as they are and gives back all that comes.
 fn raw(port: u16, bytes: &[u8]) -> String {

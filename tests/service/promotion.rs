@@ -4,10 +4,8 @@ use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{
-    setup::{SOON, Service, id},
-    support::{Http, Process, Scope, free_port, require, wait_for, wait_until},
-};
+use crate::service::setup::{SOON, Service, id};
+use crate::support::{Http, Process, Scope, free_port, require, wait_for, wait_until};
 
 const BOXES: [(&str, &str); 2] = [("staging", "box-1"), ("production", "box-2")];
 

@@ -2,10 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    setup::{Service, kind},
-    support::{Scope, require},
-};
+use crate::service::setup::{Service, kind};
+use crate::support::{Scope, require};
 
 #[test]
 fn a_release_is_published_once_and_never_lost() {

@@ -5,10 +5,8 @@ use std::time::Duration;
 use deployctl::api::Phase;
 use serde_json::{Value, json};
 
-use crate::{
-    setup::{SOON, Service, id},
-    support::{Http, Scope, free_port, require, wait_for, wait_until},
-};
+use crate::service::setup::{SOON, Service, id};
+use crate::support::{Http, Scope, free_port, require, wait_for, wait_until};
 
 const THREE: [(&str, &str); 3] = [("staging", "box-1"), ("staging", "box-2"), ("staging", "box-3")];
 const NAMES: [&str; 3] = ["box-1", "box-2", "box-3"];

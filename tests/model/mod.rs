@@ -1,12 +1,6 @@
 //! A model of the protocol that runs the project's own Lua: three boxes, two deploys, and everything that can happen to
 //! them in any order. `make model` goes further than `make test` does.
 
-// A panic is how a test fails.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod against;
 mod engine;
 mod explore;
