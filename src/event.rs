@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
-/// Serde ignores a key that stands there twice when it does not know it, and which of two values counts is a matter of
+/// Serde ignores an unknown key that is given twice, and which of two values counts is a matter of
 /// the reader; so keys are read one by one here.
 struct PayloadVisitor;
 
@@ -97,7 +97,7 @@ impl<'de> Visitor<'de> for PayloadVisitor {
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
             if seen.contains(&key) {
-                return Err(de::Error::custom(format_args!("the key {} stands there twice", quoted(&key))));
+                return Err(de::Error::custom(format_args!("the key {} is given twice", quoted(&key))));
             }
             seen.insert(key);
         }

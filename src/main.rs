@@ -13,7 +13,7 @@ fn main() -> ExitCode {
             commands::run(&cli).unwrap_or_else(|error| end(&error))
         }
         Err(asked) if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            // Again: who closed our output has read enough.
+            // A closed pipe is no error of ours (`deployctl --help | head`).
             let _ = asked.print();
             Exit::Done
         }
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// Says what went wrong, unless it is that nobody listens any more: who closed our output has read enough.
+/// Prints the error. A closed pipe is none: the reader wanted no more (`deployctl status | head`).
 fn end(error: &anyhow::Error) -> Exit {
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return Exit::Done;

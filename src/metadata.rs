@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ureq::Agent;
 
-/// The service is on the same host: whoever does not answer by then is no EC2 instance.
+/// The service is on the same host: without an answer by then this is no EC2 instance.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const ENDPOINT: &str = "http://169.254.169.254";
 /// Longer than any answer that is asked for.

@@ -346,7 +346,7 @@ impl<'a> BoxRole<'a> {
 
     /// Waits, unless interrupted.
     pub(crate) fn pause(&self, time: Duration) {
-        // What interrupted it is asked by whoever goes on.
+        // The next step asks what interrupted it.
         let _ = pause(time, &self.interruption());
     }
 }

@@ -51,7 +51,9 @@ impl FileLock {
                 bail!("another worker for {role} (pid {holder}) did not end within {}s", patience.as_secs());
             }
             if !told {
-                info!("{role}: another worker (pid {holder}, or what it started) is at it; waiting for it to end");
+                info!(
+                    "{role}: another worker (pid {holder}, or a program that it started) still runs; waiting for it to end"
+                );
                 told = true;
             }
             thread::sleep(Duration::from_millis(200));

@@ -46,7 +46,7 @@ pub struct Heartbeat {
 #[derive(Clone)]
 pub struct HeartbeatHandle(Arc<(Mutex<Shared>, Condvar)>);
 
-/// Who renews, for what, how often.
+/// The box that renews, for which deploy, how often.
 pub struct Subject {
     /// The box.
     pub name: BoxName,
@@ -61,7 +61,7 @@ pub struct Subject {
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    // A poisoned state is still a state: whoever panicked has printed why.
+    // The state is still good after a panic elsewhere, which was printed where it happened.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -52,7 +52,7 @@ impl Trigger {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 pub struct Observation {
-    /// Who it is.
+    /// The box's name.
     pub name: BoxName,
     /// It stands in `out`, or its journal says that it was interrupted.
     pub out: bool,

@@ -97,7 +97,7 @@ fn detach(arguments: &[OsString], log: File) -> io::Result<Child> {
     Command::new(env::current_exe()?).args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 
-/// Leaves the session of whoever started us, as the first act of the detached worker.
+/// Leaves the Serf agent's session, as the first act of the detached worker.
 pub fn new_session() -> Result<()> {
     rustix::process::setsid().map(drop).context("cannot leave the session of the Serf agent")
 }

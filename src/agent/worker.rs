@@ -156,7 +156,7 @@ fn work_under_lock(
         };
         match outcome {
             Outcome::Again => {
-                // Whoever asked for the deploy that was replaced gets its successor.
+                // A newer deploy took its place: the box follows that one.
                 trigger = Trigger::Heal;
                 if shutdown.requested() {
                     return Ok(Exit::Cancelled);

@@ -59,7 +59,7 @@ pub fn promote(config: &Config, args: &Promote) -> Result<Exit> {
 fn follow(service: &Client, place: &Place, deploy: Result<Deploy, Error>, wait: bool) -> Result<Exit> {
     let deploy = match deploy {
         Ok(deploy) => deploy,
-        // Who waits for an outcome gets the one that a broken release has.
+        // With --wait, a broken release has its own exit code.
         Err(error) if wait && error.kind() == Some("broken") => return Err(Exit::Broken.because(error)),
         Err(error) => return Err(error.into()),
     };

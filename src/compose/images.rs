@@ -66,7 +66,7 @@ impl Project {
     }
 
     /// Removes what `rendered`'s repository has on this box besides its `keep` newest images and those in `keep_ids`.
-    /// An image that a container uses stays, whoever's it is.
+    /// An image that any container uses stays.
     pub fn prune(&self, rendered: &Rendered, keep: usize, keep_ids: &[ImageId]) -> Result<()> {
         let repository = repository(rendered.image());
         let listed = process::run(&commands::images(repository), &never)

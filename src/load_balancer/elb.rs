@@ -59,7 +59,7 @@ fn read(answer: &str) -> Result<Targets> {
 }
 
 impl Seen {
-    /// Who drains is called `InService` all the same, and only the description tells.
+    /// A draining instance is called `InService`, too; only its description tells.
     fn state(self) -> State {
         let description = self.description.filter(|text| !text.is_empty() && text != "N/A");
         let says = |part| description.as_ref().is_some_and(|text| text.contains(part));

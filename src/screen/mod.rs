@@ -39,7 +39,7 @@ fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
-/// Prints lines on stdout. Its error is somebody's who closed the other end: they have read enough.
+/// Prints lines on stdout. Fails with `BrokenPipe` when the reader has closed the pipe.
 pub fn print<T: fmt::Display>(lines: impl IntoIterator<Item = T>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     lines.into_iter().try_for_each(|line| writeln!(stdout, "{line}"))?;

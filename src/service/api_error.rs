@@ -1,4 +1,4 @@
-//! Why a call is not answered with what it asked for: a machine word and a status for programs, a line for people.
+//! Errors of the API: a machine word and a status for programs, a line for people.
 
 use std::fmt;
 

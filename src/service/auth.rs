@@ -127,7 +127,7 @@ impl Caller {
         let place = environment.map(|e| format!(" in {e}")).unwrap_or_default();
         Err(ApiError::new(
             Kind::Forbidden,
-            format!("the token {} has not the scope {verb}{place}", self.token.as_ref().map_or("", |(name, _)| name)),
+            format!("the token {} lacks the scope {verb}{place}", self.token.as_ref().map_or("", |(name, _)| name)),
         ))
     }
 
@@ -171,7 +171,7 @@ mod tests {
         assert!(!starter.may(Verb::Read, None) && starter.need_anywhere(Verb::Read).is_ok());
         assert!(starter.need_anywhere(Verb::Publish).is_err());
         let message = starter.need(Verb::Start, Some(&production)).unwrap_err().message;
-        assert_eq!(message, "the token ci has not the scope start in production");
+        assert_eq!(message, "the token ci lacks the scope start in production");
     }
 
     #[test]

@@ -29,8 +29,8 @@ struct Said {
 }
 
 impl Said {
-    /// Whether it answers a question asked at `asked`, with members as they were at most `max_age` before. Who waited
-    /// while somebody else asked in vain does not ask in vain once more: an agent that hangs holds everybody up once.
+    /// Whether it answers a question asked at `asked`, with members as they were at most `max_age` before. A caller
+    /// that waited for another's question takes its failure, too: an agent that hangs delays all callers once, not each.
     fn answers(&self, asked: Instant, max_age: Duration) -> bool {
         match self.members {
             Ok(_) => self.began + max_age >= asked,
@@ -80,7 +80,7 @@ impl Fleet {
     }
 }
 
-/// Who lives and takes part, who failed, who left. What is only missing, or leaving, is evidence of nothing.
+/// The live members of the place, and all that failed or left. A member that is missing or leaving is no evidence.
 fn sort(members: &[Member], place: &Place) -> Members {
     let mut sorted = Members::default();
     for member in members {

@@ -36,7 +36,7 @@ const PHASES: [Phase; 13] = [
     Phase::Lost,
 ];
 
-/// Answers whoever may read everywhere.
+/// `GET /metrics`, for callers that may read in every environment.
 pub fn show(service: &Service, caller: &Caller, _: &Request) -> ApiResult<Response> {
     caller.need(Verb::Read, None)?;
     Ok(Response::metrics(service.metrics()?))

@@ -102,7 +102,7 @@ end
 
 -- Locks and boxes that are out --------------------------------------------------------------------------------------
 
--- Whoever set a lock, and in whatever form: it is one.
+-- A lock counts whatever its value says: another program may have set it.
 local function lock_from(text)
   local ok, lock = pcall(cjson.decode, text)
   if not ok or type(lock) ~= 'table' then lock = { box = text } end

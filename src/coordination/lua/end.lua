@@ -1,7 +1,6 @@
 -- end: the service looks at a rolling deploy, passes the verdicts `gone` and `lost`, and ends it when it is over.
 -- Promises: the end state is written once, and judged only when nobody works; `deployed` needs every box done and every
--- live box in the table, and as many boxes done as `begin` saw, less n at most; nothing rolls for ever. Who sees nobody
--- judges nobody: `failed` in Serf is no verdict while no other box of the place lives, nor for more than n boxes (or
+-- live box in the table, and as many boxes done as `begin` saw, less n at most; nothing rolls for ever. `failed` in Serf is no verdict while no other box of the place lives, nor for more than n boxes (or
 -- half of them) in one deploy.
 -- arg: id, alive, failed, left (boxes, by what Serf says), interval (ms between renewals), ttl, silence (ms after which a
 --      box that should speak is asked again), join_timeout, lock_timeout, deploy_timeout (ms), look_gap (ms between two
@@ -99,7 +98,7 @@ for at = 1, #flat, 2 do
   elseif settled and WORKING[row.phase] and quiet > math.max(arg.ttl, outs[box] and outs[box].ttl or 0) then
     set_row(id, box, 'lost', nil, 'no sign of its worker since it was ' .. row.phase .. '; `deployctl run` there repairs it')
     row.phase = 'lost'
-  -- A worker that was killed is called again, too, but later: it may only be slow, and its box is not waited for in vain.
+  -- A killed worker is called again too, but later: it may only be slow.
   elseif UNFINISHED[row.phase] and quiet > (WORKING[row.phase] and 2 or 1) * arg.silence then
     silent = silent + 1
   end
@@ -110,9 +109,9 @@ for box in pairs(outs) do
   if settled and not rows[box] and is_gone(box, nil, heard[box]) and may_judge(box) then bury(box) end
 end
 
--- Who works, and who still may ----------------------------------------------------------------------------------------
+-- Boxes that work, and boxes that may still be granted a lock ----------------------------------------------------------------------------------------
 
--- Locks expire and old entries of `out` cease to count; what is left of them then, no passing time frees.
+-- Counts only what time does not free: locks expire, and old entries of `out` cease to count.
 local n = locks_for(size_of(id), doc.max_parallel)
 local stuck, by = used_by_others(id, '', {}, math.huge)
 local working, awaited, last_heard = false, {}, tally(id, 'progress')

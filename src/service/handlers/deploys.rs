@@ -137,7 +137,7 @@ pub fn broken(service: &Service, caller: &Caller, request: &Request) -> ApiResul
         return Err(ApiError::new(Kind::NotWorking, message));
     }
     let reason = cut(format!("{}: {}", blame.name, blame.reason), REASON_LIMIT);
-    // Who reports again after an answer that got lost finds the deploy ended.
+    // A box that reports again because an answer got lost finds the deploy ended.
     if doc.state() != State::Broken {
         stop(service, &place, &doc, blame.name.as_str(), &reason, true)?;
         let entry = AuditEntry::new(&caller.by(), "broken").place(&place).tag(&doc.tag).deploy(&doc.id);

@@ -17,7 +17,7 @@ use crate::{
     names::Place,
 };
 
-/// Who does what nobody asked for.
+/// The author, in the audit log, of what the service does by itself.
 pub const SERVICE: &str = "service";
 
 impl Service {

@@ -197,7 +197,7 @@ impl Service {
     fn spawn_follow_ups(self: &Arc<Self>, id: &str) -> Result<()> {
         let Some(place) = ids::place(id) else { return self.store.close(id) };
         match self.store.at(&place, |locks| locks.doc(id))? {
-            // It expired, or Redis came back without it; whoever saw it rolling has said so.
+            // It expired, or Redis came back without it, which `notice_lost` has logged.
             None => self.store.close(id),
             Some(doc) if doc.state() == State::Rolling && doc.gated.is_some() => {
                 self.in_a_thread(&format!("gates:{id}"), move |service| service.ask_start_gates(&place, &doc))
@@ -209,7 +209,7 @@ impl Service {
         }
     }
 
-    /// Does work in a thread, unless a service is at it: whoever is killed at it is followed by another.
+    /// Does work in a thread, under a lease: one service does it, and another takes over when that one is killed.
     pub fn in_a_thread(
         self: &Arc<Self>,
         name: &str,
