@@ -22,7 +22,7 @@ use crate::{
     client::{self, Client},
     compose::{DeployVars, EngineWatch, Project, Rendered},
     config::{Config, RoleConfig},
-    coordination::{Coordinator, Finish, RedisConnection, Trouble},
+    coordination::{Coordinator, Finish, RedisConnection, RenewRequest, Trouble},
     load_balancer::{Auto, LoadBalancers, Setting},
     metadata::Metadata,
     names::{BoxName, Environment, Place, Role, Tag},
@@ -283,7 +283,7 @@ impl<'a> BoxRole<'a> {
             return Ok((has_container, false, false));
         }
         let tag = good.map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
-        let vars = self.vars("observed", &tag, Kind::Sync);
+        let vars = self.vars("look", &tag, Kind::Sync);
         let in_service = self.resolve_balancers(&vars, interrupted)?.in_service(interrupted)?;
         let healthy = match good {
             Some(good) if has_container => {
@@ -293,6 +293,26 @@ impl<'a> BoxRole<'a> {
             _ => false,
         };
         Ok((has_container, healthy && in_service, !in_service || self.role.load_balancers.is_empty()))
+    }
+
+    /// A box whose journal says that it is out says so to Redis before anything else. It may have been called gone while
+    /// it was down, and its place given away: from here on it counts again, and gets a lock first.
+    pub(crate) fn assert_out(&mut self) -> Result<()> {
+        let Some(work) = self.journal.state().work.clone() else { return Ok(()) };
+        let name = self.name.clone();
+        let still_out = RenewRequest {
+            name: &name,
+            deploy: &work.deploy,
+            phase: None,
+            detail: None,
+            suffix: None,
+            token: None,
+            ttl: u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX),
+            out: true,
+            hand: None,
+            epoch: None,
+        };
+        self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&still_out)).map(drop)
     }
 
     /// A box that cannot even look at itself has failed in the deploy that rolls, if one does.

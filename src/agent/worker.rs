@@ -121,6 +121,7 @@ fn work_under_lock(
     for _ in 0..100 {
         wake::take_mark(&config.state_dir, role)?;
         let mut box_role = BoxRole::open(config, who, role, shutdown.clone())?;
+        box_role.assert_out()?;
         let current =
             match (&trigger, box_role.current(if trigger.names_tag() { SHORT } else { config.command_timeout })) {
                 (Trigger::Run(Some(_)), Err(error)) => {

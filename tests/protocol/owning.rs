@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use deployctl::{
     api::Phase,
-    coordination::{AcquireReply, Finish, LeaveReply, Refusal},
+    coordination::{AcquireReply, Finish, LeaveReply, Members, Refusal, Timeouts},
 };
 
-use crate::protocol::world::{BASE, LONG, SOON, on_redis};
+use crate::{
+    protocol::world::{BASE, LONG, SOON, alive, names, on_redis, patient},
+    support::wait_until,
+};
 
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -19,7 +22,7 @@ fn renewing_keeps_a_lock_and_stopping_lets_it_expire() {
         a.ttl = Duration::from_millis(400);
         a.go_out();
         let start = std::time::Instant::now();
-        crate::support::wait_until(SOON, "three lives of the lock pass", || {
+        wait_until(SOON, "three lives of the lock pass", || {
             a.renew(Some(Phase::Starting), true);
             start.elapsed() > 3 * a.ttl
         });
@@ -162,7 +165,7 @@ fn a_freed_lock_wakes_one_waiter() {
         let mut a = world.worker("a", "d");
         a.go_out();
         let waiting = ["b", "c"].map(|name| world.worker(name, "d").waits(Duration::from_secs(3)));
-        crate::support::wait_until(SOON, "two wait", || {
+        wait_until(SOON, "two wait", || {
             world.redis.command(&["INFO", "clients"]).contains("blocked_clients:2")
         });
         a.finish(Phase::Done, true);
@@ -204,5 +207,25 @@ fn a_box_that_is_out_learns_what_its_lock_is_not_for() {
             panic!("it runs past the hold")
         };
         assert!(what.starts_with("b finds out"), "{what}");
+    });
+}
+
+#[test]
+fn a_box_that_was_called_gone_while_it_was_out_counts_again_and_goes_first() {
+    on_redis(|world| {
+        world.begin("d", &["a", "b", "c", "d", "e", "f"], "1/3");
+        let mut a = world.worker("a", "d");
+        a.go_out();
+        let dead = Members { failed: names(&["a"]), ..alive(&["b", "c", "d", "e", "f"]) };
+        wait_until(SOON, "a is gone", || {
+            world.look("d", &dead, &Timeouts { interval: Duration::ZERO, ..patient() });
+            world.out().is_empty()
+        });
+        world.worker("b", "d").go_out();
+        assert!(!world.worker("c", "d").gets_lock(), "one of five may be out");
+        let mut back = world.stranger("a", "d");
+        back.renew(None, true);
+        assert!(world.out().contains(&"a".to_owned()), "its journal says so");
+        assert!(matches!(back.acquire(), AcquireReply::Granted { out: true, .. }), "it goes first");
     });
 }
