@@ -59,6 +59,8 @@ pub struct BoxRole<'a> {
     pub(crate) floor_refusals: u32,
     /// What a box that is out already must wait for, although it has its lock.
     pub(crate) not_yet: Option<String>,
+    /// Since when the deployment service has not answered a box that held a lock.
+    pub(crate) service_away_since: Option<Instant>,
     /// The step that runs, and since when.
     pub(crate) step: Cell<Option<(Phase, Instant)>>,
 }
@@ -161,6 +163,7 @@ impl<'a> BoxRole<'a> {
             locks_total: 1,
             floor_refusals: 0,
             not_yet: None,
+            service_away_since: None,
             step: Cell::new(None),
         })
     }

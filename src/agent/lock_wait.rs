@@ -12,6 +12,7 @@ use log::{info, warn};
 use super::{BoxRole, journal::Work, plan::Plan, step_error::StepError, steps::SLACK};
 use crate::{
     api::{Kind, Phase, State},
+    client,
     coordination::{AcquireReply, Cancel, Finish, Hand, Held, LeaveReply, Refusal, Survey, new_token},
     pause::jittered,
 };
@@ -102,17 +103,45 @@ impl BoxRole<'_> {
         }
     }
 
-    /// Under the lock, asks the service again: is the deploy still current?
-    pub(crate) fn confirm(&mut self, plan: &Plan) -> Result<(), StepError> {
+    /// Under the lock, asks the service again: is the deploy still current? `false`: the service does not answer; the lock
+    /// was given back, and `poll_interval` has passed. Nothing is wrong with the box, so it asks for as long as it would
+    /// wait for a lock.
+    pub(crate) fn confirm(&mut self, plan: &Plan) -> Result<bool, StepError> {
         if !plan.joins {
-            return Ok(());
+            return Ok(true);
         }
-        let current = self.current(self.config.command_timeout)?;
+        let current = match self.service.current(&self.place) {
+            Err(error) if error.may_pass() => return self.wait_for_service(plan, &error),
+            current => current.map_err(anyhow::Error::from)?,
+        };
+        self.service_away_since = None;
         match current.map(|current| current.deploy) {
-            Some(deploy) if deploy.id == plan.id && deploy.state == State::Rolling => Ok(()),
-            _ if self.is_out() => Ok(()),
-            _ => Err(StepError::Ended),
+            Some(deploy) if deploy.id == plan.id && deploy.state == State::Rolling => Ok(true),
+            _ => {
+                self.check_stop()?;
+                Err(StepError::Ended)
+            }
         }
+    }
+
+    fn wait_for_service(&mut self, plan: &Plan, error: &client::Error) -> Result<bool, StepError> {
+        let since = *self.service_away_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.config.lock_timeout {
+            return Err(StepError::NoLock(format!("the deployment service: {error}")));
+        }
+        if !self.is_out() {
+            self.give_back(plan)?;
+        }
+        self.wait_aloud(&format!("waits: {error}"), jittered(self.config.poll_interval))?;
+        Ok(false)
+    }
+
+    /// Waits for `time` and says for what; a cancel is heard meanwhile.
+    fn wait_aloud(&self, what: &str, time: Duration) -> Result<(), StepError> {
+        self.enter(Phase::Waiting, time + ONCE);
+        (self.progress())(what);
+        self.pause(time);
+        self.check_stop()
     }
 
     /// Announces that the box leaves its load balancers. `false`: they cannot spare it yet; the lock was given back, and
@@ -120,13 +149,14 @@ impl BoxRole<'_> {
     pub(crate) fn leave(&mut self, plan: &Plan) -> Result<bool, StepError> {
         let Some(held) = self.held() else { return Ok(true) };
         let hand = self.hand(plan)?;
-        let surveys: Vec<Survey> = self
-            .balancers(plan)?
-            .survey(&self.interruption())?
-            .into_iter()
-            .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })
-            .collect();
+        let (balancers, interrupted) = (self.balancers(plan)?, self.interruption());
         let left = self.retry_transient(self.config.command_timeout, |box_role| {
+            // Each time anew: what was in service before Redis was away may not be any more.
+            let surveys: Vec<Survey> = balancers
+                .survey(&interrupted)?
+                .into_iter()
+                .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })
+                .collect();
             let (name, ttl) = (box_role.name.clone(), box_role.config.lock_ttl);
             box_role.locks.leave(&name, &plan.id, &held, ttl, hand.as_ref(), &surveys)
         })?;
@@ -145,17 +175,16 @@ impl BoxRole<'_> {
             }
             LeaveReply::Refused { refused: Refusal::Floor, others, floor, key, .. } => {
                 self.give_back(plan)?;
-                self.enter(Phase::Waiting, ONCE);
-                (self.progress())(&format!(
+                // Longer each time: the box that would mend the floor must find the lock free.
+                let pauses = 1 << self.floor_refusals.min(2);
+                self.floor_refusals += 1;
+                let what = format!(
                     "waits: {} has {} other boxes in service and needs {}",
                     key.unwrap_or_default(),
                     others.unwrap_or(0),
                     floor.unwrap_or(0),
-                ));
-                // Longer each time: the box that would mend the floor must find the lock free.
-                let pauses = 1 << self.floor_refusals.min(2);
-                self.floor_refusals += 1;
-                self.pause(jittered(self.config.poll_interval * pauses));
+                );
+                self.wait_aloud(&what, jittered(self.config.poll_interval * pauses))?;
                 Ok(false)
             }
             LeaveReply::Refused { refused: Refusal::NotOwner | Refusal::Held, .. } => {

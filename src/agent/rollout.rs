@@ -31,7 +31,9 @@ fn roll(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
     if plan.locked {
         loop {
             box_role.wait_for_lock(plan)?;
-            box_role.confirm(plan)?;
+            if !box_role.confirm(plan)? {
+                continue;
+            }
             box_role.render(plan)?;
             if box_role.leave(plan)? {
                 break;

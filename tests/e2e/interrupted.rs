@@ -1,8 +1,12 @@
 //! Something dies in the middle of a deploy.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::support::{Behaviour, Fleet, require_fleet};
+use crate::support::{Behaviour, Fleet, require_fleet, wait_until};
+
+const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_killed_worker_costs_one_lock_and_a_person_repairs_the_box() {
@@ -72,5 +76,30 @@ fn redis_that_restarts_is_ridden_out() {
     fleet.redis.resume();
     deploy.wait_deployed();
     fleet.all_serve("v1");
+    fleet.at_rest();
+}
+
+#[test]
+fn a_service_that_is_away_for_long_makes_no_box_failed() {
+    require_fleet!();
+    let mut fleet = Fleet::builder().boxes(2).switchboard().start();
+    fleet.deployed("v1");
+    fleet.boxes.iter().for_each(|node| node.configure(|config| config["command_timeout"] = json!("3s")));
+    fleet.publish("v2", Behaviour::Good);
+    fleet.boxes.iter().for_each(|node| node.stop_at("verify"));
+    let deploy = fleet.start("v2");
+    let first = deploy.wait_any("verifying");
+    let second = if first == "box-1" { "box-2" } else { "box-1" };
+    deploy.wait_phase(second, "waiting");
+    fleet.kill_service();
+    fleet.boxes.iter().for_each(|node| node.go_on("verify"));
+    // The second box gets its lock, and cannot ask for longer than command_timeout.
+    let asked = || fleet.named(second).log().matches("the deployment service").count();
+    let before = asked();
+    let began = std::time::Instant::now();
+    wait_until(SOON, "it asks again and again", || asked() > before && began.elapsed() > Duration::from_secs(6));
+    fleet.start_service();
+    deploy.wait_deployed();
+    fleet.all_serve("v2");
     fleet.at_rest();
 }

@@ -165,9 +165,7 @@ fn a_freed_lock_wakes_one_waiter() {
         let mut a = world.worker("a", "d");
         a.go_out();
         let waiting = ["b", "c"].map(|name| world.worker(name, "d").waits(Duration::from_secs(3)));
-        wait_until(SOON, "two wait", || {
-            world.redis.command(&["INFO", "clients"]).contains("blocked_clients:2")
-        });
+        wait_until(SOON, "two wait", || world.redis.command(&["INFO", "clients"]).contains("blocked_clients:2"));
         a.finish(Phase::Done, true);
         let mut waited = waiting.map(|waiter| waiter.join().unwrap());
         waited.sort();
