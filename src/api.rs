@@ -294,6 +294,33 @@ pub struct Locks {
     pub out: Vec<OutRow>,
 }
 
+/// The answer of `GET /v1/status`: all that `deployctl status` shows, of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// Newest first. The newest of each place, and those that have not ended, come with their boxes.
+    pub deploys: Vec<Deploy>,
+    /// What each box runs.
+    pub running: Vec<Running>,
+    /// Locks and boxes that are out, by place.
+    pub places: Vec<PlaceLocks>,
+    /// Freezes of these places.
+    pub freezes: Vec<Freeze>,
+    /// The releases of the newest deploys that ended broken, with the evidence.
+    pub broken: Vec<Release>,
+}
+
+/// The locks of one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceLocks {
+    /// The role.
+    pub role: Role,
+    /// The environment.
+    pub environment: Environment,
+    /// Who holds which lock, and who is out.
+    #[serde(flatten)]
+    pub locks: Locks,
+}
+
 /// The body of every error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {

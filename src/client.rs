@@ -19,7 +19,7 @@ pub use self::error::Error;
 use crate::{
     api::{
         Audit, AuditEntry, Completed, Current, Deploy, Deploys, ErrorBody, Freeze, Freezes, Locks, NewBlame, NewCancel,
-        NewDeploy, NewFreeze, NewMove, NewRelease, Release, Releases, Running, RunningBoxes,
+        NewDeploy, NewFreeze, NewMove, NewRelease, Release, Releases, Running, RunningBoxes, StatusAnswer,
     },
     config::Config,
     names::{BoxName, Environment, Place, Role, Tag},
@@ -150,6 +150,12 @@ impl Client {
     /// What is frozen.
     pub fn freezes(&self) -> Result<Vec<Freeze>> {
         self.get("/v1/freezes").map(|answer: Freezes| answer.freezes)
+    }
+
+    /// All that `status` shows, of the places that the filters leave.
+    pub fn status(&self, role: Option<&Role>, environment: Option<&Environment>) -> Result<StatusAnswer> {
+        let filters = [("role", role.map(Role::as_str)), ("environment", environment.map(Environment::as_str))];
+        self.get(&query("/v1/status", &filters))
     }
 
     /// Freezes.

@@ -1,9 +1,6 @@
 //! `deployctl status`: first what runs where, then what is rolling and how the last deploys ended.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
 use jiff::Timestamp;
@@ -14,7 +11,7 @@ use super::{
     watch::{self, Interrupt},
 };
 use crate::{
-    api::{AuditEntry, Deploy, Freeze, Locks, Running, State},
+    api::{AuditEntry, Deploy, Freeze, Locks, PlaceLocks, Release, Running, State},
     cli::{Filter, Status},
     client::{Client, Result as Answer},
     config::Config,
@@ -23,7 +20,7 @@ use crate::{
     screen::{self, Cell, Live, Paint, Style, age},
 };
 
-/// How many past deploys are looked at.
+/// How many entries of the audit log are shown.
 const PAST: u32 = 100;
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -89,26 +86,28 @@ struct Seen {
 
 impl Seen {
     fn look(service: &Client, filter: &Filter) -> Answer<Self> {
-        let (role, environment) = (filter.role.as_ref(), filter.environment.as_ref());
-        let running = service.running(role, environment)?;
-        let mut deploys = service.deploys(role, environment, PAST)?;
-        let mut places = BTreeSet::new();
-        for deploy in &mut deploys {
-            if places.insert(place_of(deploy)) || !deploy.state.is_ended() {
-                *deploy = service.deploy(&deploy.id)?;
-            }
-        }
-        let locks = places.into_iter().map(|place| service.locks(&place).map(|locks| (place, locks)));
-        let locks = locks.collect::<Answer<_>>()?;
-        let mut freezes = service.freezes()?;
-        freezes.retain(|freeze| {
-            environment.is_none_or(|environment| freeze.environment == *environment)
-                && role.is_none_or(|role| freeze.role.as_ref().is_none_or(|frozen| frozen == role))
-        });
-        let mut seen = Self { running, deploys, locks, freezes, evidence: BTreeMap::new() };
-        let broken = seen.newest().filter(|deploy| deploy.state == State::Broken);
-        let evidence = broken.map(|deploy| Ok((deploy.id.clone(), watch::evidence(service, deploy)?)));
-        seen.evidence = evidence.collect::<Answer<_>>()?;
+        let answer = service.status(filter.role.as_ref(), filter.environment.as_ref())?;
+        let locks = answer
+            .places
+            .into_iter()
+            .map(|PlaceLocks { role, environment, locks }| (Place { environment, role }, locks))
+            .collect();
+        let mut seen = Self {
+            running: answer.running,
+            deploys: answer.deploys,
+            locks,
+            freezes: answer.freezes,
+            evidence: BTreeMap::new(),
+        };
+        seen.evidence = seen
+            .newest()
+            .filter(|deploy| deploy.state == State::Broken)
+            .filter_map(|deploy| {
+                let blamed = |release: &&Release| release.role == deploy.role && release.tag == deploy.tag;
+                let release = answer.broken.iter().find(blamed)?;
+                Some((deploy.id.clone(), watch::evidence(release, deploy)))
+            })
+            .collect();
         Ok(seen)
     }
 

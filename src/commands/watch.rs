@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
-    api::{Deploy, LockRow, Phase, State},
+    api::{Deploy, LockRow, Phase, Release, State},
     client::{Client, Error},
     exit::Exit,
     names::{BoxName, Place},
@@ -200,10 +200,10 @@ fn tell_the_end(service: &Client, deploy: &Deploy) -> Result<Exit> {
     if deploy.state == State::Broken {
         let ask = || {
             let newest = service.deploys(Some(&deploy.role), Some(&deploy.environment), 1)?;
-            Ok((evidence(service, deploy)?, newest))
+            Ok((service.release(&deploy.role, &deploy.tag)?, newest))
         };
-        let (evidence, newest) = retrying(PATIENCE, &never, Error::may_pass, ask)?;
-        lines.extend(evidence);
+        let (release, newest) = retrying(PATIENCE, &never, Error::may_pass, ask)?;
+        lines.extend(release.iter().flat_map(|release| evidence(release, deploy)));
         if let Some(next) = newest.iter().find(|next| next.id != deploy.id && !next.state.is_ended()) {
             lines.push(format!("now rolling: {} ({}), by {}", next.tag, next.kind, next.by));
         }
@@ -217,18 +217,18 @@ fn tell_the_end(service: &Client, deploy: &Deploy) -> Result<Exit> {
     })
 }
 
-/// What a broken release left behind: the reason, and its container's last words, indented.
-pub fn evidence(service: &Client, deploy: &Deploy) -> Result<Vec<String>, Error> {
-    let Some(release) = service.release(&deploy.role, &deploy.tag)? else { return Ok(Vec::new()) };
+/// What a broken release left behind: the reason, where the deploy does not give the same one, and its container's last
+/// words, indented.
+pub fn evidence(release: &Release, deploy: &Deploy) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(reason) = release.reason.filter(|reason| deploy.reason.as_ref() != Some(reason)) {
-        lines.push(screen::printable(&reason));
+    if let Some(reason) = release.reason.as_ref().filter(|reason| deploy.reason.as_ref() != Some(reason)) {
+        lines.push(reason.clone());
     }
-    if let Some(logs) = release.logs.filter(|logs| !logs.trim().is_empty()) {
+    if let Some(logs) = release.logs.as_ref().filter(|logs| !logs.trim().is_empty()) {
         lines.push("the evidence:".to_owned());
-        lines.extend(screen::printable(&logs).lines().map(|line| format!("  {line}")));
+        lines.extend(logs.lines().map(|line| format!("  {line}")));
     }
-    Ok(lines)
+    lines
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `/v1/deploys`, `/v1/rollbacks`, `/v1/promotions`, `/v1/running`: starts, stops and answers.
 
+use std::collections::HashMap;
+
 use super::{REASON_LIMIT, body, cut, limit, param, required};
 use crate::{
     api::{
@@ -61,14 +63,19 @@ pub fn list(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
 pub fn running(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let mut running = Vec::new();
     for place in places(service, caller, request)? {
-        for (name, tag) in service.store.at(&place, Coordinator::running)? {
-            if let (Ok(name), Ok(tag)) = (name.parse(), tag.parse()) {
-                running.push(Running { role: place.role.clone(), environment: place.environment.clone(), name, tag });
-            }
-        }
+        running.extend(running_boxes(&place, service.store.at(&place, Coordinator::running)?));
     }
     running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
     Ok(Response::json(200, &RunningBoxes { running }))
+}
+
+/// The rows of the boxes of `place`; one that no box can have written is left out.
+pub(super) fn running_boxes(place: &Place, running: HashMap<String, String>) -> impl Iterator<Item = Running> {
+    let Place { environment, role } = place.clone();
+    running.into_iter().filter_map(move |(name, tag)| {
+        let (name, tag) = (name.parse().ok()?, tag.parse().ok()?);
+        Some(Running { role: role.clone(), environment: environment.clone(), name, tag })
+    })
 }
 
 /// `GET /v1/deploys/current`: the deploy that is rolling, else the last complete one.
@@ -176,7 +183,7 @@ fn answer(service: &Service, place: &Place, id: &str) -> ApiResult<Response> {
 }
 
 /// The places that the caller asks about and may read.
-fn places(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Vec<Place>> {
+pub(super) fn places(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Vec<Place>> {
     let (role, environment): (Option<Role>, Option<Environment>) =
         (param(request, "role")?, param(request, "environment")?);
     match &environment {

@@ -5,6 +5,7 @@ pub mod deploys;
 pub mod freezes;
 pub mod locks;
 pub mod releases;
+pub mod status;
 
 use std::str::FromStr;
 

@@ -1,0 +1,63 @@
+//! `/v1/status`: all that `deployctl status` shows, in one answer.
+
+use super::{
+    deploys::{places, running_boxes},
+    param,
+};
+use crate::{
+    api::{PlaceLocks, State, StatusAnswer},
+    config::Verb,
+    coordination::Coordinator,
+    names::{Environment, Place, Role},
+    service::{
+        Service,
+        api_error::ApiResult,
+        auth::Caller,
+        http::{Request, Response},
+    },
+};
+
+/// How many past deploys of a place are looked at.
+const PAST: u32 = 20;
+
+/// `GET /v1/status[?role=&environment=]`.
+pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let mut answer = StatusAnswer::default();
+    for place in places(service, caller, request)? {
+        add_place(service, &place, &mut answer)?;
+    }
+    answer.deploys.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    answer.running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
+    let (role, environment): (Option<Role>, Option<Environment>) =
+        (param(request, "role")?, param(request, "environment")?);
+    answer.freezes = service.store.freezes()?;
+    answer.freezes.retain(|freeze| {
+        caller.may(Verb::Read, Some(&freeze.environment))
+            && environment.as_ref().is_none_or(|environment| freeze.environment == *environment)
+            && role.as_ref().is_none_or(|role| freeze.role.as_ref().is_none_or(|frozen| frozen == role))
+    });
+    Ok(Response::json(200, &answer))
+}
+
+fn add_place(service: &Service, place: &Place, answer: &mut StatusAnswer) -> ApiResult<()> {
+    let (deploys, locks) = service.store.at(place, |keys| {
+        let mut deploys = keys.deploys(PAST)?;
+        for (number, deploy) in deploys.iter_mut().enumerate() {
+            if (number == 0 || !deploy.state.is_ended())
+                && let Some(with_boxes) = keys.deploy(&deploy.id)?
+            {
+                *deploy = with_boxes;
+            }
+        }
+        Ok((deploys, keys.locks()?))
+    })?;
+    if let Some(newest) = deploys.first().filter(|deploy| deploy.state == State::Broken)
+        && let Some(release) = service.store.release(&place.role, &newest.tag)?
+    {
+        answer.broken.push(release);
+    }
+    answer.running.extend(running_boxes(place, service.store.at(place, Coordinator::running)?));
+    answer.deploys.extend(deploys);
+    answer.places.push(PlaceLocks { role: place.role.clone(), environment: place.environment.clone(), locks });
+    Ok(())
+}
