@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use crate::readme::document::file;
+use crate::readme::document::{blocks, file, readme};
 use crate::support::{Output, Scope, free_port, require, run, wait_until};
 
 fn project(path: &str) -> PathBuf {
@@ -39,6 +40,25 @@ fn agent(scope: &Scope, name: &str, dir: &Path, port: u16, rpc: &str) -> Command
     command.arg(format!("-bind=127.0.0.1:{port}")).arg(format!("-rpc-addr={rpc}"));
     command.arg(format!("-snapshot={}", scope.dir().join(format!("{name}.snapshot")).display()));
     command
+}
+
+#[test]
+fn the_secrets_are_made_as_the_readme_says() {
+    require!("serf", "openssl", "bash");
+    let scope = Scope::new();
+    let text = readme();
+    let block =
+        blocks(&text).into_iter().find(|block| block.text.contains("serf keygen")).expect("the block of step 1");
+    let made = run(scope.command("bash").args(["-euc", &block.text])).ok();
+    let printed: Vec<(&str, &str)> = made.stdout.lines().filter_map(|line| line.split_once(": ")).collect();
+    let names: Vec<&str> = printed.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["ci", "staging-boxes", "production-boxes", "ops"]);
+    for (name, hash) in printed {
+        assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "the service takes it: {hash:?}");
+        let file = scope.dir().join(format!("token-{name}"));
+        assert_eq!(fs::read_to_string(&file).unwrap().len(), 64);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o077, 0, "nobody else reads it");
+    }
 }
 
 #[test]
