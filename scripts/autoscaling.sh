@@ -15,7 +15,8 @@ metadata=${metadata%/}
 ask_metadata() {
     local token
     token=$(curl -fsS -m 2 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" "$metadata/latest/api/token") || return
-    curl -fsS -m 2 -H "X-aws-ec2-metadata-token: $token" "$metadata/latest/meta-data/$1"
+    # By stdin: everybody on the machine can read the arguments of a program.
+    curl -fsS -m 2 -H @- "$metadata/latest/meta-data/$1" <<<"X-aws-ec2-metadata-token: $token"
 }
 
 answer() { # RESULT
@@ -46,7 +47,8 @@ terminate() {
         # The group takes the box whatever we say: better out of turn than cut off.
         timeout "$patience" deployctl out --role "$role" --reason "the auto-scaling group terminates this box" || true
     done
-    serf leave || true
+    # Debian's unit starts an agent that left again, and the box would count in the next deploy.
+    systemctl stop serf || serf leave || true
     answer CONTINUE
 }
 

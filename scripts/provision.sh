@@ -57,10 +57,12 @@ done
 # Everything is checked before anything is changed.
 is_file() { [[ -f $2 ]] || die "$1 $2 is not a file"; }
 is_name() { [[ $2 =~ ^[A-Za-z0-9][A-Za-z0-9._:-]*$ ]] || die "$1 $2 is not a name: use a-z, 0-9, '-', '_' and '.'"; }
+is_place() { [[ $2 =~ ^[a-z0-9][a-z0-9_-]{0,62}$ ]] || die "$1 $2 is no role or environment: use a-z, 0-9, '-' and '_', at most 63"; }
 [[ -n $config ]] || usage "--config is missing"
 [[ -f $binary ]] || die "$binary is not there: run 'make build', or name another with --binary"
 for file in "$config" "${secrets[@]}" ${redis_password:+"$redis_password"}; do is_file "the file" "$file"; done
 "$binary" --version >/dev/null || die "$binary does not run on this machine"
+"$binary" --config "$config" check-config || die "--config $config cannot be used: see above; nothing was changed"
 if [[ -n $serf_key ]]; then
     is_file --serf-key "$serf_key"
     [[ $(base64 -d <"$serf_key" 2>/dev/null | wc -c) =~ ^(16|24|32)$ ]] || die "--serf-key $serf_key holds no key: write one with 'serf keygen'"
@@ -71,9 +73,10 @@ is_name --name "$name"
 for address in "${join[@]}"; do is_name --join "$address"; done
 if [[ $kind == box ]]; then
     [[ -n $environment && -n $roles && -n $compose ]] || usage "a box needs --environment, --roles and --compose"
-    is_name --environment "$environment"
+    is_place --environment "$environment"
+    [[ $roles != *[[:space:]]* ]] || die "--roles $roles has spaces: separate roles with commas"
     for role in ${roles//,/ }; do
-        is_name --roles "$role"
+        is_place --roles "$role"
         is_file "the compose file" "$compose/$role.yml"
     done
 fi
@@ -179,15 +182,39 @@ put_redis() {
 start() {
     if has_changed '/etc/systemd/*'; then run systemctl daemon-reload; fi
     if [[ $kind == box ]]; then
-        run systemctl enable --quiet --now docker serf deployctl-sync.timer
+        run systemctl enable --quiet --now docker serf
     else
-        [[ -z $redis_password ]] || run systemctl enable --quiet --now redis-server
-        run systemctl enable --quiet --now serf deployctl-service
-        if has_changed '/etc/redis/*'; then run systemctl restart redis-server; fi
-        if has_changed '/etc/deployctl/*' || has_changed '/usr/local/bin/*'; then run systemctl restart deployctl-service; fi
+        if [[ -n $redis_password ]]; then
+            run systemctl enable --quiet --now redis-server
+            if has_changed '/etc/redis/*'; then run systemctl restart redis-server; fi
+        fi
+        run systemctl enable --quiet --now serf
     fi
     # A worker lives on while its agent restarts.
     if has_changed '/etc/serf/*'; then run systemctl restart serf; fi
+    [[ -z $prefix && -z $dry_run ]] || return 0
+    wait_for 60 "the Serf agent, with the name $name" agent_has_its_name || die "see journalctl -u serf"
+}
+
+# The service and the timer come last: they need the agent with its tags, and Redis with its settings.
+start_deployctl() {
+    if [[ $kind == box ]]; then
+        run systemctl enable --quiet --now deployctl-sync.timer
+        return
+    fi
+    run systemctl enable --quiet --now deployctl-service
+    if has_changed '/etc/deployctl/*' || has_changed '/usr/local/bin/*'; then run systemctl restart deployctl-service; fi
+    [[ -z $prefix && -z $dry_run ]] || return 0
+    wait_for 30 "the deployment service" service_listens || die "it does not answer: see journalctl -u deployctl-service"
+}
+
+agent_has_its_name() { serf info | grep -qx "[[:space:]]*name = $name"; }
+
+service_listens() {
+    local address
+    address=$(sed -n 's/.*"listen": *"\([^"]*\)".*/\1/p' "$config")
+    address=${address:-127.0.0.1:8700}
+    ! port_is_free "${address##*:}"
 }
 
 install_packages
@@ -198,5 +225,6 @@ put_serf
 put_deployctl
 [[ -z $redis_password ]] || put_redis
 start
+start_deployctl
 [[ ${#changed[@]} -gt 0 ]] || say "every file is as it should be"
 if [[ $kind == box && -z $prefix && -z $dry_run ]]; then as_root deployctl doctor; fi

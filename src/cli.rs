@@ -58,6 +58,9 @@ pub enum Command {
     Doctor,
     /// Run the deployment service
     Service,
+    /// Read the configuration, and say what is wrong with it: for scripts that install one
+    #[command(hide = true)]
+    CheckConfig,
     /// The worker that an event wakes: what deployctl@ROLE.service runs
     #[command(hide = true)]
     Worker(Worker),
@@ -340,6 +343,7 @@ mod tests {
             "in -r app --reason why",
             "doctor",
             "service",
+            "check-config --config /etc/x.json",
             "worker -r app --new-session",
         ] {
             Cli::try_parse_from(format!("deployctl {line}").split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));

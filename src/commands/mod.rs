@@ -71,6 +71,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::In(args) => out::bring_in(&configuration(cli)?, args),
         Command::Worker(args) => worker::run(cli, args),
         Command::Service => service::run(configuration(cli)?),
+        Command::CheckConfig => service::check(&configuration(cli)?),
     }
 }
 

@@ -6,6 +6,12 @@ use crate::{config::Config, exit::Exit, service};
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<Exit> {
-    service::check(&config).map_err(|error| Exit::Usage.because(error))?;
+    check(&config)?;
     service::run(config).map(|()| Exit::Done)
+}
+
+/// Whether the service could run with this configuration.
+pub fn check(config: &Config) -> Result<Exit> {
+    service::check(config).map_err(|error| Exit::Usage.because(error))?;
+    Ok(Exit::Done)
 }

@@ -27,7 +27,10 @@ fn provision(scope: &Scope, kind: &str) -> Command {
     command.arg("--root").arg(scope.dir().join("root")).arg("--serf-key").arg(key);
     command.arg("--binary").arg(env!("CARGO_BIN_EXE_deployctl"));
     command.arg("--secret").arg(scope.file("token", "a-token\n"));
-    command.arg("--config").arg(project(&format!("scripts/config/{kind}.json")));
+    // The example, with hashes where it has none.
+    let example = file(&format!("scripts/config/{kind}.json"))
+        .replace(r#""sha256": "…""#, &format!(r#""sha256": "{}""#, "0".repeat(64)));
+    command.arg("--config").arg(scope.file(&format!("{kind}.json"), &example));
     if kind == "box" {
         command.args(["--environment", "staging", "--roles", "app,web", "--compose"]).arg(project("compose"));
     }
@@ -102,13 +105,20 @@ fn the_services_host_is_provisioned() {
 fn provisioning_refuses_what_would_not_work() {
     require!("serf");
     let scope = Scope::new();
-    let refused = |arguments: &[&str], part: &str| {
-        let output: Output = run(provision(&scope, "box").args(arguments)).expect(1);
+    let refused_on = |kind: &str, arguments: &[&str], part: &str| {
+        let output: Output = run(provision(&scope, kind).args(arguments)).expect(1);
         assert!(output.stderr.contains(part), "{output}");
         assert!(!scope.dir().join("root").exists());
     };
+    let refused = |arguments: &[&str], part: &str| refused_on("box", arguments, part);
     refused(&["--roles", "app,nothing"], "nothing.yml is not a file");
-    refused(&["--environment", "sta\"ging"], "is not a name");
+    refused(&["--environment", "sta\"ging"], "is no role or environment");
+    refused(&["--environment", "a.b"], "is no role or environment");
+    refused(&["--roles", "app\nweb"], "separate roles with commas");
+    let broken = scope.file("broken.json", "{half").display().to_string();
+    refused_on("service", &["--config", &broken], "nothing was changed");
+    let without_hashes = project("scripts/config/service.json").display().to_string();
+    refused_on("service", &["--config", &without_hashes], "sha256");
     refused(&["--serf-key", project("serf/key.json").to_str().unwrap()], "holds no key");
     refused(&["--what", "x"], "no such option: --what");
 }
