@@ -243,7 +243,9 @@ impl<'a> BoxRole<'a> {
         move || match &handle {
             None => shutdown.requested(),
             Some(handle) if handle.is_out() => {
-                shutdown.is_due(grace) || handle.cancel().is_some_and(|cancel| cancel.broken || cancel.superseded)
+                shutdown.is_due(grace)
+                    || shutdown.machine_goes_down()
+                    || handle.cancel().is_some_and(|cancel| cancel.broken || cancel.superseded)
             }
             Some(handle) => shutdown.requested() || handle.cancel().is_some() || handle.ended(),
         }

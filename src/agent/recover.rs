@@ -71,7 +71,7 @@ impl BoxRole<'_> {
             StepError::Ended => return self.after_the_end(plan),
             StepError::NoLock(what) => (Phase::Failed, format!("no lock: {what}"), Outcome::NoLock(what)),
             StepError::Rolling => return Ok(Outcome::Rolling),
-            StepError::Shutdown => {
+            StepError::Shutdown | StepError::PowerOff => {
                 let text = "its worker was told to stop; the next event, run or sync goes on".to_owned();
                 (Phase::Expected, text.clone(), Outcome::Cancelled(text))
             }
@@ -113,6 +113,12 @@ impl BoxRole<'_> {
                 let text = describe(&cancel);
                 self.settle(plan, back, Phase::RolledBack, &text)?;
                 Ok(if cancel.broken { Outcome::Broken(text) } else { Outcome::Cancelled(text) })
+            }
+            // A machine that goes down is not to get requests. Its journal, its lock and its place in `out` stay as they
+            // are, and `sync` goes on after the boot, as after a power cut.
+            StepError::PowerOff => {
+                info!("{}: the machine goes down; the box stays out, and goes on after the boot", self.place);
+                Ok(Outcome::Cancelled("the machine goes down; the box goes on after the boot".to_owned()))
             }
             StepError::Shutdown => {
                 info!("{}: told to stop, and stop_grace is over; going back", self.place);

@@ -34,6 +34,8 @@ pub enum StepError {
     Rolling,
     /// The worker was told to stop.
     Shutdown,
+    /// The whole machine goes down while the box is out.
+    PowerOff,
 }
 
 impl fmt::Display for StepError {
@@ -48,6 +50,7 @@ impl fmt::Display for StepError {
             Self::NotYet(what) => write!(f, "waited under its lock for {what}"),
             Self::Rolling => f.write_str("another deploy is rolling"),
             Self::Shutdown => f.write_str("the worker was told to stop"),
+            Self::PowerOff => f.write_str("the machine goes down"),
         }
     }
 }

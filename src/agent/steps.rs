@@ -301,6 +301,9 @@ impl BoxRole<'_> {
     pub(crate) fn check_stop(&self) -> Result<(), StepError> {
         let Some(handle) = self.heartbeat.as_ref().map(Heartbeat::handle) else { return Ok(()) };
         let out = handle.is_out();
+        if out && self.shutdown.machine_goes_down() {
+            return Err(StepError::PowerOff);
+        }
         if self.shutdown.requested() && (!out || self.shutdown.is_due(self.config.stop_grace)) {
             return Err(StepError::Shutdown);
         }
