@@ -77,7 +77,7 @@ impl Act {
         let answer = scope.dir().join(format!("answer-{}", self.verb));
         let _ = fs::remove_file(&answer);
         let mut command = scope.command(env::current_exe().unwrap().to_str().unwrap());
-        command.args(["--exact", "actor::acts_when_it_is_told", "--nocapture"]);
+        command.args(["--exact", "edges::actor::acts_when_it_is_told", "--nocapture"]);
         command.env(REQUEST, serde_json::to_string(self).unwrap()).env(ANSWER, &answer);
         // One try for each call of ours: how the CLI itself tries again is not what is tested.
         command.env("AWS_MAX_ATTEMPTS", "1");
