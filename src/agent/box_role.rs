@@ -283,7 +283,7 @@ impl<'a> BoxRole<'a> {
     /// knows this box. A box that joins a deploy is not asked for more than it takes to see that it is no new one.
     fn look_outside(&self, joins: bool, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<(bool, bool, bool)> {
         let good = self.journal.state().good.as_ref();
-        let has_container = self.project.container(interrupted)?.is_some();
+        let has_container = self.project.container()?.is_some();
         if joins && (has_container || good.is_some()) {
             return Ok((has_container, false, false));
         }
@@ -292,8 +292,7 @@ impl<'a> BoxRole<'a> {
         let in_service = self.resolve_balancers(&vars, interrupted)?.in_service(interrupted)?;
         let healthy = match good {
             Some(good) if has_container => {
-                self.project.runs(&good.rendered, interrupted)?
-                    && self.project.is_healthy_now(&self.role.health, interrupted)?
+                self.project.runs(&good.rendered)? && self.project.is_healthy_now(&self.role.health)?
             }
             _ => false,
         };

@@ -174,7 +174,7 @@ impl BoxRole<'_> {
             Some((phase, since)) => format!("{phase} for {}", duration::display(since.elapsed())),
             None => "before the first step".to_owned(),
         };
-        let container = match self.rendered().and_then(|rendered| self.project.evidence(rendered, &|| false)) {
+        let container = match self.rendered().and_then(|rendered| self.project.evidence(rendered)) {
             Ok(evidence) => evidence.to_string(),
             Err(error) => format!("no evidence: {error:#}"),
         };
@@ -210,7 +210,7 @@ impl BoxRole<'_> {
     fn start_again(&self, rendered: &Rendered) -> Result<(), StepError> {
         let never = || false;
         let before = self.project.up(rendered, false, &never)?;
-        Ok(self.project.wait_healthy(rendered, &self.role.health, &before, &never)?)
+        Ok(self.project.wait_healthy(rendered, &self.role.health, &before, self.engine.as_ref(), &never)?)
     }
 
     /// Returns to service on the previous tag and frees the lock; a box that cannot stays out, loudly, and counts.

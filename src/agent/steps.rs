@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::Phase,
-    compose::{EngineWatch, PullFailure, Rendered},
+    compose::{PullFailure, Rendered},
     coordination::{Finish, Held, JoinReply},
     exit::Exit,
     load_balancer::Waiting,
@@ -96,8 +96,7 @@ impl BoxRole<'_> {
             return Ok(false);
         }
         let interrupted = self.interruption();
-        let same = self.project.runs(&rendered, &interrupted)?
-            && self.project.is_healthy_now(&self.role.health, &interrupted)?;
+        let same = self.project.runs(&rendered)? && self.project.is_healthy_now(&self.role.health)?;
         Ok(same && self.balancers(plan)?.in_service(&interrupted)?)
     }
 
@@ -154,7 +153,9 @@ impl BoxRole<'_> {
     pub(crate) fn start(&mut self, plan: &Plan) -> Result<(), StepError> {
         let within = self.config.command_timeout + self.role.health.timeout + self.role.health.stable_for;
         self.enter(Phase::Starting, within + SLACK);
-        self.engine = EngineWatch::start()
+        self.engine = self
+            .project
+            .watch_engine()
             .inspect_err(|e| warn!("{e:#}: a restart of the engine will not be noticed, so the release is not blamed"))
             .ok();
         self.journal.update(|state| {
@@ -165,7 +166,7 @@ impl BoxRole<'_> {
         let rendered = self.rendered()?.clone();
         let interrupted = self.interruption();
         let before = self.project.up(&rendered, plan.recreate, &interrupted)?;
-        Ok(self.project.wait_healthy(&rendered, &self.role.health, &before, &interrupted)?)
+        Ok(self.project.wait_healthy(&rendered, &self.role.health, &before, self.engine.as_ref(), &interrupted)?)
     }
 
     /// Gives the role's own program the last word.

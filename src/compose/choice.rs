@@ -1,16 +1,18 @@
 //! Which compose program a box uses. Both versions do, but they name containers differently, so that changing from one
 //! to the other restarts everything: the choice is made once and kept.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use log::info;
 
-use super::commands::QUESTION;
 use crate::{
     config::Config,
     process::{self, Program, never},
 };
+
+/// How long a program may take to say its version.
+const VERSION: Duration = Duration::from_secs(20);
 
 /// What may be installed, the first choice first.
 const KNOWN: [&[&str]; 2] = [&["docker-compose"], &["docker", "compose"]];
@@ -59,7 +61,7 @@ fn keep(file: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn works(program: &[&str]) -> bool {
-    process::run(&Program::new(QUESTION, program.iter().copied().chain(["version"])), &never).is_ok()
+    process::run(&Program::new(VERSION, program.iter().copied().chain(["version"])), &never).is_ok()
 }
 
 #[cfg(test)]

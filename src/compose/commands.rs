@@ -1,18 +1,12 @@
 //! The argument lists for compose and Docker: what is run, apart from running it.
 //!
 //! Compose is only asked to render and to start; both versions agree on these words. Everything else is asked of the
-//! engine itself, whose answers do not differ between them.
+//! engine itself ([`super::engine`]), but for a pull, which needs the credential helpers of `docker`.
 
 use std::{path::Path, time::Duration};
 
 use super::vars::DeployVars;
 use crate::process::Program;
-
-/// How long a question to the engine may take that it answers from memory.
-pub(super) const QUESTION: Duration = Duration::from_secs(20);
-
-/// How many of a container's last lines are evidence.
-const LOG_LINES: &str = "100";
 
 /// Compose, for one project.
 #[derive(Debug, Clone, Copy)]
@@ -47,45 +41,9 @@ impl Compose<'_> {
     }
 }
 
-/// The ids of all containers of a project.
-pub(super) fn list(project: &str) -> Program {
-    let label = format!("label=com.docker.compose.project={project}");
-    Program::new(QUESTION, ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", &label])
-}
-
-/// Everything about some containers, as JSON.
-pub(super) fn inspect<'a>(ids: impl IntoIterator<Item = &'a str>) -> Program {
-    Program::new(QUESTION, ["docker", "inspect", "--type", "container"].into_iter().chain(ids))
-}
-
-/// A container's last lines, each with its time, by which those of both streams are put in order.
-pub(super) fn logs(id: &str) -> Program {
-    Program::new(QUESTION, ["docker", "logs", "--timestamps", "--tail", LOG_LINES, id])
-}
-
 /// Fetches an image.
 pub(super) fn pull(image: &str, timeout: Duration) -> Program {
     Program::new(timeout, ["docker", "pull", "--quiet", image])
-}
-
-/// The id of an image on this box.
-pub(super) fn image_id(image: &str) -> Program {
-    Program::new(QUESTION, ["docker", "image", "inspect", "--format", "{{.Id}}", image])
-}
-
-/// The images of a repository, newest first: id and tag.
-pub(super) fn images(repository: &str) -> Program {
-    Program::new(QUESTION, ["docker", "images", "--no-trunc", "--format", "{{.ID}} {{.Tag}}", repository])
-}
-
-/// Removes a tag, or an image by its id; with its last tag an image goes. Refused for one that a container uses.
-pub(super) fn remove_image(image: &str, timeout: Duration) -> Program {
-    Program::new(timeout, ["docker", "rmi", image])
-}
-
-/// Where the engine is that the other commands speak to: `DOCKER_HOST`, else that of the context in use.
-pub(super) fn endpoint() -> Program {
-    Program::new(QUESTION, ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"])
 }
 
 #[cfg(test)]
@@ -125,16 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_is_asked_for_the_rest() {
-        assert_eq!(
-            line(&list("app")),
-            "docker ps --all --quiet --no-trunc --filter label=com.docker.compose.project=app"
-        );
-        assert_eq!(line(&inspect(["a", "b"])), "docker inspect --type container a b");
-        assert_eq!(line(&logs("a")), "docker logs --timestamps --tail 100 a");
-        assert_eq!(line(&pull("r/app:v1", QUESTION)), "docker pull --quiet r/app:v1");
-        assert_eq!(line(&image_id("r/app:v1")), "docker image inspect --format {{.Id}} r/app:v1");
-        assert_eq!(line(&images("r/app")), "docker images --no-trunc --format {{.ID}} {{.Tag}} r/app");
-        assert_eq!(line(&remove_image("r/app:v1", QUESTION)), "docker rmi r/app:v1");
+    fn a_pull_prints_no_progress() {
+        assert_eq!(line(&pull("r/app:v1", Duration::from_secs(20))), "docker pull --quiet r/app:v1");
     }
 }

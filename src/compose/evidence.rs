@@ -78,14 +78,6 @@ impl fmt::Display for Evidence {
     }
 }
 
-/// Puts a container's two streams in order: each line begins with its time, in a form that sorts.
-pub(super) fn merge(stdout: &str, stderr: &str) -> String {
-    let mut lines: Vec<(&str, &str)> =
-        stdout.lines().chain(stderr.lines()).map(|line| line.split_once(' ').unwrap_or(("", line))).collect();
-    lines.sort_by_key(|(time, _)| *time);
-    lines.iter().map(|(_, words)| *words).collect::<Vec<_>>().join("\n")
-}
-
 /// The end of a text that is too long, from the beginning of a line where there is one.
 fn end_of(text: &str, most: usize) -> String {
     if text.len() <= most {
@@ -99,13 +91,6 @@ fn end_of(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::inspect::example, *};
-
-    #[test]
-    fn streams_are_merged_by_time() {
-        let stdout = "2026-11-26T04:31:43.000000001Z one\n2026-11-26T04:31:43.000000003Z three a b\n";
-        let stderr = "2026-11-26T04:31:43.000000002Z two\n";
-        assert_eq!(merge(stdout, stderr), "one\ntwo\nthree a b");
-    }
 
     #[test]
     fn evidence_is_masked_and_bounded() {

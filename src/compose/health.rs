@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use ureq::Agent;
 
 use super::{
-    Project, Rendered, Restarts,
+    EngineWatch, Project, Rendered, Restarts,
     judge::{Fault, Look, Verdict, Wait, judge},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     process::last_lines,
 };
 
-/// Between two looks.
+/// Between two looks where no event of the engine asks for one sooner.
 const LOOK: Duration = Duration::from_millis(400);
 /// How long `health.url` may take to answer one request.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -52,24 +52,26 @@ impl Project {
     /// Waits until the watched container and every other service run (one-shot services may have ended with 0), are
     /// healthy by their `HEALTHCHECK`, if they have one, and `health.url` answers with 2xx, if there is one; and then
     /// until all that has stayed so for `health.stable_for`. A container that exits or is restarted, by the count that
-    /// [`Project::up`] took before, fails at once, all else when `health.timeout` is over.
+    /// [`Project::up`] took before, fails at once, all else when `health.timeout` is over. `engine`, where there is one,
+    /// says when to look again.
     pub fn wait_healthy(
         &self,
         rendered: &Rendered,
         health: &Health,
         before: &Restarts,
+        engine: Option<&EngineWatch>,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<(), HealthFailure> {
         let mut wait = Wait::new(Instant::now(), health);
         let mut silent: Option<Instant> = None;
         loop {
-            match self.look(health, before, interrupted) {
+            match self.look(health, before) {
                 Ok(look) => {
                     silent = None;
                     match wait.see(Instant::now(), look) {
                         Verdict::Healthy => return Ok(()),
                         Verdict::Unhealthy(fault) => {
-                            return Err(HealthFailure::Unhealthy(self.with_last_words(rendered, &fault, interrupted)));
+                            return Err(HealthFailure::Unhealthy(self.with_last_words(rendered, &fault)));
                         }
                         Verdict::Wait => {}
                     }
@@ -79,7 +81,11 @@ impl Project {
                 }
                 Err(e) => log::debug!("looking again: {e:#}"),
             }
-            if !pause(jittered(LOOK), interrupted) {
+            let goes_on = match engine {
+                Some(engine) => engine.wait_for_event(jittered(LOOK), interrupted),
+                None => pause(jittered(LOOK), interrupted),
+            };
+            if !goes_on {
                 return Err(HealthFailure::Engine(anyhow!(
                     "interrupted while waiting for {} to be healthy",
                     self.service
@@ -89,13 +95,13 @@ impl Project {
     }
 
     /// Whether all is well by one look, whatever was before.
-    pub fn is_healthy_now(&self, health: &Health, interrupted: &dyn Fn() -> bool) -> Result<bool> {
-        let now = Restarts::of(&self.containers(interrupted)?);
-        Ok(matches!(self.look(health, &now, interrupted)?, Look::Good(_)))
+    pub fn is_healthy_now(&self, health: &Health) -> Result<bool> {
+        let now = Restarts::of(&self.containers()?);
+        Ok(matches!(self.look(health, &now)?, Look::Good(_)))
     }
 
-    fn look(&self, health: &Health, before: &Restarts, interrupted: &dyn Fn() -> bool) -> Result<Look> {
-        let containers = self.containers(interrupted)?;
+    fn look(&self, health: &Health, before: &Restarts) -> Result<Look> {
+        let containers = self.containers()?;
         let watched = containers.iter().find(|container| container.service == self.service);
         let watched = watched.with_context(|| format!("there is no container of the service {}", self.service))?;
         let look = judge(&containers, &self.service, before);
@@ -108,8 +114,8 @@ impl Project {
         }
     }
 
-    fn with_last_words(&self, rendered: &Rendered, fault: &Fault, interrupted: &dyn Fn() -> bool) -> String {
-        let logs = self.logs(&fault.container, interrupted).unwrap_or_else(|e| format!("{e:#}"));
+    fn with_last_words(&self, rendered: &Rendered, fault: &Fault) -> String {
+        let logs = self.logs(&fault.container).unwrap_or_else(|e| format!("{e:#}"));
         let words = last_lines(&rendered.mask().apply(&logs));
         let reason = rendered.mask().apply(&fault.reason);
         if words.is_empty() { reason } else { format!("{reason}, its last words: {words}") }

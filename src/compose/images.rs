@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use log::{info, warn};
 
-use super::{ImageId, Project, Rendered, commands};
+use super::{
+    ImageId, Project, Rendered, commands,
+    engine::{EngineError, Image},
+};
 use crate::{
     pause::{jittered, pause},
-    process::{self, Failure, never},
+    process::{self, Failure},
 };
 
 /// Between the two questions about a tag that the registry says it does not know.
@@ -58,25 +61,21 @@ impl Project {
 
     /// What `image` stands for on this box; none when it is not here.
     pub fn image_present(&self, image: &str) -> Result<Option<ImageId>> {
-        match process::run(&commands::image_id(image), &never) {
-            Ok(output) => Ok(Some(ImageId(output.stdout.trim().to_owned()))),
-            Err(failure) if is_missing(failure.stderr()) => Ok(None),
-            Err(failure) => Err(failure).with_context(|| format!("cannot look for the image {image}")),
-        }
+        self.engine.image(image).with_context(|| format!("cannot look for the image {image}"))
     }
 
     /// Removes what `rendered`'s repository has on this box besides its `keep` newest images and those in `keep_ids`.
     /// An image that any container uses stays.
     pub fn prune(&self, rendered: &Rendered, keep: usize, keep_ids: &[ImageId]) -> Result<()> {
         let repository = repository(rendered.image());
-        let listed = process::run(&commands::images(repository), &never)
-            .with_context(|| format!("cannot list the images of {repository}"))?;
+        let images =
+            self.engine.images(repository).with_context(|| format!("cannot list the images of {repository}"))?;
         let mut failed = Ok(());
-        for image in superfluous(&listed.stdout, repository, keep, keep_ids) {
-            match process::run(&commands::remove_image(&image, self.timeout), &never) {
-                Ok(_) => info!("removed the old image {image}"),
-                Err(failure) if is_in_use(failure.stderr()) || is_missing(failure.stderr()) => {}
-                Err(failure) => failed = Err(failure).with_context(|| format!("cannot remove the old image {image}")),
+        for image in superfluous(&images, keep, keep_ids) {
+            match self.engine.remove_image(image) {
+                Ok(()) => info!("removed the old image {image}"),
+                Err(EngineError::InUse(_) | EngineError::Missing(_)) => {}
+                Err(error) => failed = Err(error).with_context(|| format!("cannot remove the old image {image}")),
             }
         }
         failed
@@ -120,15 +119,6 @@ fn is_unknown_tag(failure: &Failure) -> bool {
     matches!(failure, Failure::Exit { .. }) && failure.stderr().contains("manifest unknown")
 }
 
-pub(super) fn is_missing(stderr: &str) -> bool {
-    let stderr = stderr.to_lowercase();
-    stderr.contains("no such image") || stderr.contains("no such object")
-}
-
-fn is_in_use(stderr: &str) -> bool {
-    stderr.contains("conflict: unable to ")
-}
-
 /// The image without its tag and digest: a colon in front of a slash is a registry's port.
 fn repository(image: &str) -> &str {
     let image = image.split('@').next().unwrap_or(image);
@@ -138,19 +128,16 @@ fn repository(image: &str) -> &str {
     }
 }
 
-/// What to remove, given the engine's list, newest first: tags by name, images that lost theirs by id.
-fn superfluous(list: &str, repository: &str, keep: usize, keep_ids: &[ImageId]) -> Vec<String> {
-    let images: Vec<(&str, &str)> = list.lines().filter_map(|line| line.split_once(' ')).collect();
-    let mut newest: Vec<&str> = Vec::new();
-    for (id, _) in &images {
-        if newest.len() < keep && !newest.contains(id) {
-            newest.push(id);
-        }
-    }
+/// What to remove of a repository's images, newest first: tags by name, images that lost theirs by id.
+fn superfluous<'a>(images: &'a [Image], keep: usize, keep_ids: &[ImageId]) -> Vec<&'a str> {
     images
         .iter()
-        .filter(|(id, _)| !newest.contains(id) && !keep_ids.iter().any(|kept| kept.0 == *id))
-        .map(|(id, tag)| if *tag == "<none>" { (*id).to_owned() } else { format!("{repository}:{tag}") })
+        .skip(keep)
+        .filter(|image| !keep_ids.contains(&image.id))
+        .flat_map(|image| match image.tags.as_slice() {
+            [] => vec![image.id.0.as_str()],
+            tags => tags.iter().map(String::as_str).collect(),
+        })
         .collect()
 }
 
@@ -198,12 +185,23 @@ mod tests {
 
     #[test]
     fn the_newest_and_the_named_stay() {
-        let list = "sha256:5 v5\nsha256:4 v4\nsha256:4 latest\nsha256:3 v3\nsha256:2 <none>\nsha256:1 v1\n";
-        let keep_ids = [ImageId("sha256:3".to_owned())];
-        assert_eq!(superfluous(list, "r/app", 2, &keep_ids), ["sha256:2", "r/app:v1"]);
-        assert_eq!(superfluous(list, "r/app", 1, &keep_ids), ["r/app:v4", "r/app:latest", "sha256:2", "r/app:v1"]);
-        assert_eq!(superfluous("", "r/app", 2, &keep_ids), Vec::<String>::new());
-        let other = [ImageId("sha256:1".to_owned())];
-        assert!(!superfluous(list, "r/app", 0, &other).contains(&"r/app:v1".to_owned()));
+        let image = |id: &str, tags: &[&str]| Image {
+            id: ImageId(id.to_owned()),
+            tags: tags.iter().map(|tag| format!("r/app:{tag}")).collect(),
+            created: 0,
+        };
+        let list = [
+            image("5", &["v5"]),
+            image("4", &["v4", "latest"]),
+            image("3", &["v3"]),
+            image("2", &[]),
+            image("1", &["v1"]),
+        ];
+        let keep_ids = [ImageId("3".to_owned())];
+        assert_eq!(superfluous(&list, 2, &keep_ids), ["2", "r/app:v1"]);
+        assert_eq!(superfluous(&list, 1, &keep_ids), ["r/app:v4", "r/app:latest", "2", "r/app:v1"]);
+        assert_eq!(superfluous(&[], 2, &keep_ids), Vec::<&str>::new());
+        let other = [ImageId("1".to_owned())];
+        assert!(!superfluous(&list, 0, &other).contains(&"r/app:v1"));
     }
 }

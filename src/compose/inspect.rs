@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -86,24 +85,24 @@ pub struct Probe {
     pub output: String,
 }
 
-/// Reads the answer of `docker inspect`: for each service and number of it the newest container, for version 1 of
-/// compose leaves an old one behind under another name when it is interrupted.
-pub(super) fn parse(json: &str) -> Result<Vec<Container>> {
-    let raw: Vec<Raw> = serde_json::from_str(json).context("cannot read the answer of docker inspect")?;
+/// The newest container for each service and number of it: version 1 of compose leaves an old one behind under another
+/// name when it is interrupted. What somebody ran by hand in the project (`compose run`) is none of it.
+pub(super) fn newest(containers: Vec<Inspected>) -> Vec<Container> {
     let mut newest = BTreeMap::<(String, String), Container>::new();
-    for container in raw.into_iter().filter_map(Raw::resolve) {
+    for container in containers.into_iter().filter_map(Inspected::resolve) {
         let key = (container.service.clone(), container.number.clone());
         match newest.get(&key) {
             Some(other) if other.created > container.created => {}
             _ => _ = newest.insert(key, container),
         }
     }
-    Ok(newest.into_values().collect())
+    newest.into_values().collect()
 }
 
+/// A container as the engine describes it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Raw {
+pub(super) struct Inspected {
     id: String,
     name: String,
     image: ImageId,
@@ -138,7 +137,7 @@ struct RawConfig {
     labels: Option<BTreeMap<String, String>>,
 }
 
-impl Raw {
+impl Inspected {
     /// None for what somebody ran by hand in the project (`compose run`).
     fn resolve(self) -> Option<Container> {
         let mut labels = self.config.labels.unwrap_or_default();
@@ -201,10 +200,14 @@ mod tests {
         )
     }
 
+    fn parse(json: &str) -> Vec<Container> {
+        newest(serde_json::from_str(json).unwrap())
+    }
+
     #[test]
     fn a_container_is_read() {
         let health = r#", "Health": {"Status": "unhealthy", "FailingStreak": 1, "Log": [{"Start": "", "End": "", "ExitCode": 1, "Output": "no\n"}]}"#;
-        let containers = parse(&format!("[{}]", answer("a", "2026-11-26T04:31:43.5Z", "", health))).unwrap();
+        let containers = parse(&format!("[{}]", answer("a", "2026-11-26T04:31:43.5Z", "", health)));
         let [container] = containers.as_slice() else { panic!("{containers:?}") };
         assert_eq!((container.name.as_str(), container.service.as_str()), ("a_app_1", "app"));
         assert_eq!((container.state, container.exit_code, container.restarts), (ContainerState::Exited, 137, 2));
@@ -221,8 +224,7 @@ mod tests {
             answer("new", "2026-11-26T04:31:43.564794744Z", "", ""),
             answer("old", "2026-11-26T04:31:43.5Z", "", ""),
             answer("hand", "2026-11-26T05:00:00Z", by_hand, "")
-        ))
-        .unwrap();
+        ));
         let ids: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
         assert_eq!(ids, ["new"]);
     }

@@ -18,8 +18,9 @@ mod vars;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
+use self::engine::Engine;
 pub use self::{
     engine::EngineWatch,
     evidence::Evidence,
@@ -33,17 +34,15 @@ pub use self::{
 };
 use crate::{config::Config, names::Role, process};
 
-/// How often the list of containers is read again when one of them goes while they are looked at.
-const LOOKS: usize = 5;
-
 /// One role's compose project on this box.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Project {
     program: Vec<String>,
     name: String,
     service: String,
     file: PathBuf,
     timeout: Duration,
+    engine: Engine,
 }
 
 impl Project {
@@ -70,6 +69,7 @@ impl Project {
             service: own.compose_service.clone().unwrap_or_else(|| role.to_string()),
             file: own.compose_file.clone().unwrap_or_else(|| config.compose_dir.join(format!("{role}.yml"))),
             timeout: config.command_timeout,
+            engine: Engine::default(),
         })
     }
 
@@ -95,7 +95,7 @@ impl Project {
         recreate: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Restarts, UpFailure> {
-        let before = Restarts::of(&self.containers(interrupted).map_err(UpFailure::Box)?);
+        let before = Restarts::of(&self.containers().map_err(UpFailure::Box)?);
         let program = self.compose().up(&rendered.text(), rendered.vars(), recreate);
         match process::run(&program, interrupted) {
             Ok(_) => Ok(before),
@@ -104,13 +104,13 @@ impl Project {
     }
 
     /// The watched container, if there is one.
-    pub fn container(&self, interrupted: &dyn Fn() -> bool) -> Result<Option<Container>> {
-        Ok(self.containers(interrupted)?.into_iter().find(|container| container.service == self.service))
+    pub fn container(&self) -> Result<Option<Container>> {
+        Ok(self.containers()?.into_iter().find(|container| container.service == self.service))
     }
 
     /// Whether the watched container runs and was made from the image that `rendered`'s tag stands for on this box.
-    pub fn runs(&self, rendered: &Rendered, interrupted: &dyn Fn() -> bool) -> Result<bool> {
-        let container = self.container(interrupted)?.filter(|container| container.state == ContainerState::Running);
+    pub fn runs(&self, rendered: &Rendered) -> Result<bool> {
+        let container = self.container()?.filter(|container| container.state == ContainerState::Running);
         Ok(match container {
             Some(container) => self.image_present(rendered.image())? == Some(container.image),
             None => false,
@@ -119,39 +119,31 @@ impl Project {
 
     /// What can be told of the container that failed, or else of the watched one. Nothing of a previous one, which still
     /// runs where the new one could not even be made.
-    pub fn evidence(&self, rendered: &Rendered, interrupted: &dyn Fn() -> bool) -> Result<Evidence> {
+    pub fn evidence(&self, rendered: &Rendered) -> Result<Evidence> {
         let image = self.image_present(rendered.image())?;
-        let mut containers = self.containers(interrupted)?;
+        let mut containers = self.containers()?;
         containers.retain(|container| container.service != self.service || Some(&container.image) == image.as_ref());
         let container = judge::worst(&containers, &self.service)
             .with_context(|| format!("no container was made from {}", rendered.image()))?;
-        let logs = self.logs(&container.id, interrupted).unwrap_or_else(|e| format!("{e:#}"));
+        let logs = self.logs(&container.id).unwrap_or_else(|e| format!("{e:#}"));
         Ok(Evidence::of(container, &logs, &rendered.mask()))
     }
 
-    /// The project's containers: one for each service and number.
-    fn containers(&self, interrupted: &dyn Fn() -> bool) -> Result<Vec<Container>> {
-        let context = || format!("cannot look at the containers of the project {}: see that Docker answers", self.name);
-        for _ in 0..LOOKS {
-            let listed = process::run(&commands::list(&self.name), interrupted).with_context(context)?;
-            let ids: Vec<&str> = listed.stdout.split_whitespace().collect();
-            if ids.is_empty() {
-                return Ok(Vec::new());
-            }
-            match process::run(&commands::inspect(ids), interrupted) {
-                Ok(output) => return inspect::parse(&output.stdout).with_context(context),
-                // One of them has gone since.
-                Err(failure) if images::is_missing(failure.stderr()) => {}
-                Err(failure) => return Err(failure).with_context(context),
-            }
-        }
-        Err(anyhow!("they come and go")).with_context(context)
+    /// Begins to watch the engine, and the project's containers. An error for an engine that cannot be watched: then
+    /// nobody may be blamed.
+    pub fn watch_engine(&self) -> Result<EngineWatch> {
+        self.engine.watch(&self.name)
     }
 
-    fn logs(&self, container: &str, interrupted: &dyn Fn() -> bool) -> Result<String> {
-        let output = process::run(&commands::logs(container), interrupted)
-            .with_context(|| format!("cannot read the logs of the service {}", self.service))?;
-        Ok(evidence::merge(&output.stdout, &output.stderr))
+    /// The project's containers: one for each service and number.
+    fn containers(&self) -> Result<Vec<Container>> {
+        let context = || format!("cannot look at the containers of the project {}: see that Docker answers", self.name);
+        self.engine.containers(&self.name).with_context(context)
+    }
+
+    fn logs(&self, container: &str) -> Result<String> {
+        let context = || format!("cannot read the logs of the service {}", self.service);
+        self.engine.logs(container).with_context(context)
     }
 
     fn compose(&self) -> commands::Compose<'_> {

@@ -7,6 +7,7 @@ use deployctl::{
     config::Config,
 };
 
+use super::{Lab, Version};
 use crate::support::{Engine, Images, Scope, require, wait_until};
 
 #[test]
@@ -29,14 +30,14 @@ fn an_engine_that_stops_or_restarts_is_noticed() {
     let scope = Scope::new();
     let mut engine = Engine::private(&scope);
     let host = engine.host().unwrap().to_owned();
-    let watch = EngineWatch::at(&host).unwrap();
+    let watch = EngineWatch::at(&host, "app").unwrap();
     assert!(!watch.was_interrupted());
     engine.stop();
     assert!(watch.was_interrupted());
-    assert!(EngineWatch::at(&host).is_err());
+    assert!(EngineWatch::at(&host, "app").is_err());
     engine.resume(&scope);
     assert!(watch.was_interrupted());
-    let watch = EngineWatch::at(&host).unwrap();
+    let watch = EngineWatch::at(&host, "app").unwrap();
     assert!(!watch.was_interrupted());
     engine.kill();
     engine.resume(&scope);
@@ -51,7 +52,7 @@ fn an_engine_that_is_stopping_is_noticed_when_its_containers_have_ended() {
     let _base = Images::new(&engine, &scope);
     // As a first process it takes no notice of TERM: the engine waits for it while it stops.
     let id = engine.docker(&["run", "--detach", "--stop-timeout", "2", "deployctl-test-base", "sleep", "1000"]);
-    let watch = EngineWatch::at(engine.host().unwrap()).unwrap();
+    let watch = EngineWatch::at(engine.host().unwrap(), "app").unwrap();
     let mut look = engine.command(&["inspect", "--format", "{{.State.Running}}", &id]);
     thread::scope(|scope| {
         let stop = scope.spawn(|| engine.stop());
@@ -66,5 +67,6 @@ fn an_engine_that_is_stopping_is_noticed_when_its_containers_have_ended() {
 #[test]
 fn the_machine_s_own_engine_is_watched_without_being_told_where_it_is() {
     require!("docker", "dockerd");
-    assert!(!EngineWatch::start().unwrap().was_interrupted());
+    let lab = Lab::new();
+    assert!(!lab.project(Version::One).watch_engine().unwrap().was_interrupted());
 }

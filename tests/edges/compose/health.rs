@@ -18,7 +18,7 @@ fn a_container_that_dies_later_is_not_stable() {
     project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
     let before = project.up(&rendered, false, &never).unwrap();
     let patient = Health { stable_for: Duration::from_secs(20), ..health() };
-    let failure = project.wait_healthy(&rendered, &patient, &before, &never).unwrap_err();
+    let failure = project.wait_healthy(&rendered, &patient, &before, None, &never).unwrap_err();
     let HealthFailure::Unhealthy(reason) = failure else { panic!("{failure}") };
     assert!(reason.contains("exited with code 4") && reason.contains("fatal: out of patience"), "{reason}");
 }
@@ -34,11 +34,11 @@ fn a_container_that_never_becomes_healthy_is_at_fault_when_time_is_up() {
     project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
     let before = project.up(&rendered, false, &never).unwrap();
     let brief = Health { timeout: Duration::from_secs(5), ..health() };
-    let failure = project.wait_healthy(&rendered, &brief, &before, &never).unwrap_err();
+    let failure = project.wait_healthy(&rendered, &brief, &before, None, &never).unwrap_err();
     let HealthFailure::Unhealthy(reason) = failure else { panic!("{failure}") };
     assert!(reason.contains("its health check says: wget: server returned error: HTTP/1.1 404"), "{reason}");
-    assert!(!project.is_healthy_now(&brief, &never).unwrap());
-    assert!(project.evidence(&rendered, &never).unwrap().health.contains("404"));
+    assert!(!project.is_healthy_now(&brief).unwrap());
+    assert!(project.evidence(&rendered).unwrap().health.contains("404"));
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_url_must_answer_too() {
         ..health()
     };
     let before = project.up(&rendered, false, &never).unwrap();
-    project.wait_healthy(&rendered, &asking("health"), &before, &never).unwrap();
-    let failure = project.wait_healthy(&rendered, &asking("nothing"), &before, &never).unwrap_err();
+    project.wait_healthy(&rendered, &asking("health"), &before, None, &never).unwrap();
+    let failure = project.wait_healthy(&rendered, &asking("nothing"), &before, None, &never).unwrap_err();
     assert!(failure.to_string().contains("answered 404 Not Found after 2."), "{failure}");
 }

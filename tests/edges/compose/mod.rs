@@ -70,7 +70,7 @@ fn deploy(project: &Project, tag: &str) -> Result<Rendered, HealthFailure> {
     let rendered = project.render(&vars(tag), &never).unwrap();
     project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
     let before = project.up(&rendered, false, &never).unwrap();
-    project.wait_healthy(&rendered, &health(), &before, &never).map(|()| rendered)
+    project.wait_healthy(&rendered, &health(), &before, None, &never).map(|()| rendered)
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -44,14 +44,14 @@ with_both! {
             lab.image()
         ));
         let project = lab.project(version);
-        assert!(project.container(&never).unwrap().is_none());
+        assert!(project.container().unwrap().is_none());
         let rendered = deploy(&project, "v1").unwrap();
 
-        let container = project.container(&never).unwrap().unwrap();
+        let container = project.container().unwrap().unwrap();
         assert_eq!(container.state, ContainerState::Running);
         assert_eq!(Some(&container.image), project.image_present(rendered.image()).unwrap().as_ref());
-        assert!(project.runs(&rendered, &never).unwrap());
-        assert!(project.is_healthy_now(&health(), &never).unwrap());
+        assert!(project.runs(&rendered).unwrap());
+        assert!(project.is_healthy_now(&health()).unwrap());
         let environment = lab.engine.docker(&["inspect", "-f", "{{.Config.Env}}", &container.id]);
         assert!(environment.contains("DEPLOY_ID=app.production.of-v1 "), "{environment}");
         assert!(environment.contains("DEPLOY_KIND=deploy"), "{environment}");
@@ -60,9 +60,9 @@ with_both! {
         let again = project.render(&DeployVars { id: "app.production.2".to_owned(), ..vars("v1") }, &never).unwrap();
         assert!(again.is_same_as(&rendered));
         project.up(&rendered, false, &never).unwrap();
-        assert_eq!(project.container(&never).unwrap().unwrap().id, container.id);
+        assert_eq!(project.container().unwrap().unwrap().id, container.id);
         project.up(&rendered, true, &never).unwrap();
-        assert_ne!(project.container(&never).unwrap().unwrap().id, container.id);
+        assert_ne!(project.container().unwrap().unwrap().id, container.id);
     };
 
     the_previous_container_comes_back_whatever_the_file_says => |version| {
@@ -78,10 +78,10 @@ with_both! {
         deploy(&project, "v2").unwrap_err();
         let previous: Rendered = serde_json::from_str(&kept).unwrap();
         let before = project.up(&previous, false, &never).unwrap();
-        project.wait_healthy(&previous, &health(), &before, &never).unwrap();
+        project.wait_healthy(&previous, &health(), &before, None, &never).unwrap();
 
-        assert!(project.runs(&previous, &never).unwrap());
-        let container = project.container(&never).unwrap().unwrap();
+        assert!(project.runs(&previous).unwrap());
+        let container = project.container().unwrap().unwrap();
         let environment = lab.engine.docker(&["inspect", "-f", "{{.Config.Env}}", &container.id]);
         assert!(environment.contains("GREETING=pa$ss: hello"), "{environment}");
         let left = lab.engine.docker(&["ps", "-a", "--format", "{{.Names}}", "--filter", &format!("name={}", lab.scope.name())]);
@@ -99,12 +99,12 @@ with_both! {
         assert!(reason.contains(", its last words: ") && reason.contains("fatal: ***"), "{reason}");
 
         let rendered = project.render(&vars("v1"), &never).unwrap();
-        let evidence = project.evidence(&rendered, &never).unwrap();
+        let evidence = project.evidence(&rendered).unwrap();
         assert_eq!((evidence.exit_code, evidence.state.as_str()), (Some(3), "exited"));
         let mut lines: Vec<&str> = evidence.logs.lines().collect();
         lines.sort_unstable();
         assert_eq!(lines, ["fatal: ***", "v1 starts and is exits"]);
-        assert!(!project.runs(&rendered, &never).unwrap());
+        assert!(!project.runs(&rendered).unwrap());
     };
 
     a_container_that_restarts_is_at_fault => |version| {
@@ -135,14 +135,14 @@ with_both! {
                 UpFailure::Release(reason) => assert!(reason.contains(expected), "{reason}"),
                 UpFailure::Box(e) => panic!("{line} {e:#}"),
             }
-            let evidence = project.evidence(&rendered, &never).unwrap();
+            let evidence = project.evidence(&rendered).unwrap();
             assert_eq!(evidence.state, "created");
             assert!(evidence.error.contains(expected), "{evidence}");
 
             let before = project.up(&previous, false, &never).unwrap();
-            project.wait_healthy(&previous, &health(), &before, &never).unwrap();
-            assert!(project.runs(&previous, &never).unwrap());
-            assert!(project.evidence(&rendered, &never).unwrap_err().to_string().contains("no container was made"));
+            project.wait_healthy(&previous, &health(), &before, None, &never).unwrap();
+            assert!(project.runs(&previous).unwrap());
+            assert!(project.evidence(&rendered).unwrap_err().to_string().contains("no container was made"));
         }
     };
 
