@@ -20,10 +20,10 @@ use super::{
 use crate::{
     api::{Current, Kind, Phase, State},
     client::{self, Client},
-    compose::{DeployVars, EngineWatch, Project, Rendered},
+    compose::{DeployVars, EngineWatch, Inputs, Project, Rendered},
     config::{Config, RoleConfig},
-    coordination::{Coordinator, Finish, RedisConnection, RenewRequest, Trouble},
-    load_balancer::{Auto, LoadBalancers, Setting},
+    coordination::{Coordinator, Finish, RedisConnection, RedisLooks, RenewRequest, Trouble},
+    load_balancer::{Auto, LoadBalancers, Setting, Waiting},
     metadata::Metadata,
     names::{BoxName, Environment, Place, Role, Tag},
     pause::pause,
@@ -52,7 +52,11 @@ pub struct BoxRole<'a> {
     pub(crate) shutdown: Shutdown,
     pub(crate) heartbeat: Option<Heartbeat>,
     pub(crate) rendered: Option<Rendered>,
+    /// What the compose file and the files it names held when it was rendered.
+    pub(crate) rendered_from: Option<Inputs>,
     pub(crate) balancers: Option<Rc<LoadBalancers>>,
+    /// What the boxes behind them share.
+    pub(crate) looks: RedisLooks,
     pub(crate) engine: Option<EngineWatch>,
     pub(crate) locks_total: u32,
     /// How often its load balancers could not spare the box.
@@ -116,6 +120,10 @@ pub fn identify(config: &Config, shutdown: &Shutdown) -> Result<Identity> {
     Ok(Identity { name, environment, images })
 }
 
+fn coordinator(config: &Config, place: &Place) -> Result<Coordinator> {
+    Ok(Coordinator::new(RedisConnection::new(&config.redis_url()?, &config.redis_prefix)?, place))
+}
+
 impl<'a> BoxRole<'a> {
     /// Prepares the work on `role`. Refuses a role without a configuration; nothing is sent or changed.
     pub fn open(config: &'a Config, who: &Identity, role: &Role, shutdown: Shutdown) -> Result<Self> {
@@ -147,7 +155,8 @@ impl<'a> BoxRole<'a> {
         Ok(Self {
             config,
             role: config.role(role)?,
-            locks: Coordinator::new(RedisConnection::new(&config.redis_url()?, &config.redis_prefix)?, &place),
+            locks: coordinator(config, &place)?,
+            looks: RedisLooks::new(coordinator(config, &place)?),
             waiter: None,
             service: Client::new(config, name.as_str())?,
             serf: serf(config)?,
@@ -158,6 +167,7 @@ impl<'a> BoxRole<'a> {
             shutdown,
             heartbeat: None,
             rendered: None,
+            rendered_from: None,
             balancers: None,
             engine: None,
             locks_total: 1,
@@ -170,8 +180,7 @@ impl<'a> BoxRole<'a> {
 
     /// Another connection to the same keys, for a thread of its own.
     pub(crate) fn another_connection(&self) -> Result<Coordinator> {
-        let store = RedisConnection::new(&self.config.redis_url()?, &self.config.redis_prefix)?;
-        Ok(Coordinator::new(store, &self.place))
+        coordinator(self.config, &self.place)
     }
 
     /// The load balancers, with what their programs are told of `plan`'s deploy. Found out when they are first needed,
@@ -289,7 +298,8 @@ impl<'a> BoxRole<'a> {
         }
         let tag = good.map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
         let vars = self.vars("look", &tag, Kind::Sync);
-        let in_service = self.resolve_balancers(&vars, interrupted)?.in_service(interrupted)?;
+        let balancers = self.resolve_balancers(&vars, interrupted)?;
+        let in_service = balancers.in_service(&Waiting::quietly(interrupted, Some(&self.looks)))?;
         let healthy = match good {
             Some(good) if has_container => {
                 self.project.runs(&good.rendered)? && self.project.is_healthy_now(&self.role.health)?

@@ -14,6 +14,7 @@ use crate::{
     api::{Kind, Phase, State},
     client,
     coordination::{AcquireReply, Cancel, Finish, Hand, Held, LeaveReply, Refusal, Survey, new_token},
+    load_balancer::Waiting,
     pause::jittered,
 };
 
@@ -153,7 +154,7 @@ impl BoxRole<'_> {
         let left = self.retry_transient(self.config.command_timeout, |box_role| {
             // Each time anew: what was in service before Redis was away may not be any more.
             let surveys: Vec<Survey> = balancers
-                .survey(&interrupted)?
+                .survey(&Waiting::quietly(&interrupted, Some(&box_role.looks)))?
                 .into_iter()
                 .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })
                 .collect();

@@ -98,8 +98,9 @@ impl BoxRole<'_> {
         let plan = by_hand(self)?;
         let interrupted = self.interruption();
         let silent = |_: &str| {};
-        let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &silent };
-        self.balancers(&plan)?.register(Instant::now() + self.config.command_timeout, &waiting)?;
+        let balancers = self.balancers(&plan)?;
+        let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &silent, looks: Some(&self.looks) };
+        balancers.register(Instant::now() + self.config.command_timeout, &waiting)?;
         let (name, finish) = (self.name.clone(), Finish { in_service: true, ..Finish::default() });
         self.retry_transient(self.config.command_timeout, |box_role| {
             box_role.locks.finish(&name, &plan.id, None, &finish)

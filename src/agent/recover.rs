@@ -247,8 +247,10 @@ impl BoxRole<'_> {
         self.enter(Phase::Registering, within + Duration::from_secs(30));
         let never = || false;
         let progress = self.progress();
-        let waiting = Waiting { locks: self.locks_total, interrupted: &never, progress: &progress };
-        self.balancers(plan)?.register(Instant::now() + within, &waiting)
+        let balancers = self.balancers(plan)?;
+        let waiting =
+            Waiting { locks: self.locks_total, interrupted: &never, progress: &progress, looks: Some(&self.looks) };
+        balancers.register(Instant::now() + within, &waiting)
     }
 
     /// Tells the service that the release is broken; while it does not answer, the other boxes are stopped through Redis.

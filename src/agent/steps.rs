@@ -97,14 +97,28 @@ impl BoxRole<'_> {
         }
         let interrupted = self.interruption();
         let same = self.project.runs(&rendered)? && self.project.is_healthy_now(&self.role.health)?;
-        Ok(same && self.balancers(plan)?.in_service(&interrupted)?)
+        if !same {
+            return Ok(false);
+        }
+        let balancers = self.balancers(plan)?;
+        Ok(balancers.in_service(&Waiting::quietly(&interrupted, Some(&self.looks)))?)
     }
 
-    /// Renders the compose file with the variables of the plan, and keeps the result.
+    /// Renders the compose file with the variables of the plan, and keeps the result. Not again while the files are the
+    /// same: under its lock a box finds out in a millisecond.
     pub(crate) fn render(&mut self, plan: &Plan) -> Result<Rendered, StepError> {
         let vars = self.vars(&plan.id, &plan.tag, plan.kind);
+        let inputs = self.project.inputs();
+        if let Some(rendered) = &self.rendered
+            && inputs.is_some()
+            && inputs == self.rendered_from
+            && *rendered.vars() == vars
+        {
+            return Ok(rendered.clone());
+        }
         let rendered = self.project.render(&vars, &self.interruption()).map_err(|e| Exit::Usage.because(e))?;
         self.rendered = Some(rendered.clone());
+        self.rendered_from = inputs;
         Ok(rendered)
     }
 
@@ -144,7 +158,12 @@ impl BoxRole<'_> {
         self.enter(Phase::Draining, balancers.deregister_timeout() + SLACK);
         let interrupted = self.interruption();
         let progress = self.progress();
-        let waiting = Waiting { locks: self.locks_total, interrupted: &interrupted, progress: &progress };
+        let waiting = Waiting {
+            locks: self.locks_total,
+            interrupted: &interrupted,
+            progress: &progress,
+            looks: Some(&self.looks),
+        };
         balancers.deregister(&waiting)?;
         Ok(())
     }
@@ -191,10 +210,16 @@ impl BoxRole<'_> {
     pub(crate) fn register(&mut self, plan: &Plan) -> Result<(), StepError> {
         let within = self.config.command_timeout;
         self.enter(Phase::Registering, within + SLACK);
+        let balancers = self.balancers(plan)?;
         let interrupted = self.interruption();
         let progress = self.progress();
-        let waiting = Waiting { locks: self.locks_total, interrupted: &interrupted, progress: &progress };
-        self.balancers(plan)?.register(Instant::now() + within, &waiting)?;
+        let waiting = Waiting {
+            locks: self.locks_total,
+            interrupted: &interrupted,
+            progress: &progress,
+            looks: Some(&self.looks),
+        };
+        balancers.register(Instant::now() + within, &waiting)?;
         Ok(())
     }
 

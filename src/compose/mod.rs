@@ -10,6 +10,7 @@ mod evidence;
 mod failure;
 mod health;
 mod images;
+mod inputs;
 mod inspect;
 mod judge;
 mod mask;
@@ -27,6 +28,7 @@ pub use self::{
     failure::UpFailure,
     health::HealthFailure,
     images::PullFailure,
+    inputs::Inputs,
     inspect::{Container, ContainerState, HealthState, ImageId, Probe},
     judge::Restarts,
     rendered::Rendered,
@@ -84,6 +86,12 @@ impl Project {
         let output = process::run(&program, interrupted).with_context(|| format!("mend the compose file {file}"))?;
         Rendered::parse(vars.clone(), output.stdout, &self.service)
             .with_context(|| format!("mend the compose file {file}"))
+    }
+
+    /// What rendering reads now. While it stays the same, so does what is rendered. None where only rendering can tell.
+    #[must_use]
+    pub fn inputs(&self) -> Option<Inputs> {
+        Inputs::of(&self.file)
     }
 
     /// Starts what was rendered, now or long ago, and removes the project's services that are not in it. `recreate`

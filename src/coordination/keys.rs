@@ -18,6 +18,8 @@
 //! | `running` | box → the tag it runs | `finish` | – |
 //! | `epoch` | id, run id of Redis, since; JSON | the first script that sees a new Redis | – |
 //! | `wake` | one entry for each waiter to be woken, list | whatever frees a lock or stops a deploy | – |
+//! | `look:LB` | target → how the load balancer sees it, JSON; `@begun`: when the look began | `looked` | after 60 s |
+//! | `looker:LB` | the token of the box whose turn it is to look | `look` | after 10 s |
 //! | `deploy:ID:record` | the deploy, JSON | as `current` | 30 days after its end |
 //! | `deploy:ID:boxes` | box → phase, tag, detail, seen, since; hash of JSON | every script | 30 days |
 //! | `deploy:ID:remaining` | boxes in an unfinished phase | with the table | 30 days |

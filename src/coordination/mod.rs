@@ -6,12 +6,14 @@
 //! | `lua/` | the scripts: every decision, each headed by what it promises |
 //! | [`scripts`] | how they are put together |
 //! | `requests`, `replies` | their arguments and answers as types |
+//! | `looks` | looks at load balancers that boxes share |
 //! | `reads` | what can be read without deciding anything |
 //! | `records` | the record of a deploy, and what the API shows of it |
 //! | `connection` | the connection to Redis |
 
 mod connection;
 pub mod keys;
+mod looks;
 mod reads;
 mod records;
 mod replies;
@@ -26,6 +28,7 @@ use serde_json::json;
 
 pub use self::{
     connection::{RedisConnection, Trouble},
+    looks::RedisLooks,
     records::{DeployRecord, SCHEMA, rfc3339},
     replies::{
         AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, Refusal, RenewReply,

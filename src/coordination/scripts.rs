@@ -37,6 +37,10 @@ pub enum Script {
     Queue,
     /// Says how the gates before the start went.
     Gates,
+    /// Asks how a load balancer sees its targets.
+    Look,
+    /// Tells how it does.
+    Looked,
 }
 
 impl Script {
@@ -56,6 +60,8 @@ impl Script {
             Self::Unlock => include_str!("lua/unlock.lua"),
             Self::Queue => include_str!("lua/queue.lua"),
             Self::Gates => include_str!("lua/gates.lua"),
+            Self::Look => include_str!("lua/look.lua"),
+            Self::Looked => include_str!("lua/looked.lua"),
         }
     }
 

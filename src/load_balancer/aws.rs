@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow};
 use log::{info, warn};
 
-use super::{State, Survey, pace};
+use super::{Survey, TargetState, looks::Targets, pace};
 use crate::process::{self, Failure, Program};
 
 /// One call takes half a second; the CLI itself tries a few times before it gives up.
@@ -14,9 +14,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_secs(5);
 /// How often a call that failed on its way is tried again.
 const RETRIES: u32 = 4;
-
-/// Who stands behind a load balancer, and how it sees them.
-pub(super) type Targets = Vec<(String, State)>;
 
 /// A target group or a classic load balancer, and this box in it.
 #[derive(Debug)]
@@ -40,23 +37,24 @@ pub(super) struct Aws {
 }
 
 impl Aws {
-    pub(super) fn survey(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<Survey> {
-        Ok(self.count(self.ask(&self.list, deadline, interrupted)?))
+    /// How it sees everyone, asked of AWS now.
+    pub(super) fn everyone(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<Targets> {
+        self.ask(&self.list, deadline, interrupted)
     }
 
     pub(super) fn count(&self, seen: Targets) -> Survey {
         let in_service: Vec<String> =
-            seen.into_iter().filter(|(_, state)| *state == State::InService).map(|(target, _)| target).collect();
+            seen.into_iter().filter(|(_, state)| *state == TargetState::InService).map(|(target, _)| target).collect();
         let me_in_service = in_service.contains(&self.me);
         Survey { key: self.key.clone(), me: self.me.clone(), in_service, me_in_service }
     }
 
-    pub(super) fn state(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<State> {
+    pub(super) fn state(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<TargetState> {
         Ok(self.find_me(self.ask(&self.look, deadline, interrupted)?))
     }
 
-    pub(super) fn find_me(&self, seen: Targets) -> State {
-        seen.into_iter().find(|(target, _)| *target == self.me).map_or(State::Out, |(_, state)| state)
+    pub(super) fn find_me(&self, seen: Targets) -> TargetState {
+        seen.into_iter().find(|(target, _)| *target == self.me).map_or(TargetState::Out, |(_, state)| state)
     }
 
     fn ask(&self, program: &Program, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<Targets> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Setting, State};
+use super::{Setting, TargetState};
 use crate::{
     config::CommandLb,
     process::{self, Failure, Program},
@@ -43,10 +43,10 @@ impl Commands {
     }
 
     /// Exit code 0: in service; 1: not. Anything else, a missing program included, is an error and no answer.
-    pub(super) fn state(&self, interrupted: &dyn Fn() -> bool) -> Result<State> {
+    pub(super) fn state(&self, interrupted: &dyn Fn() -> bool) -> Result<TargetState> {
         match process::run(&self.look, interrupted) {
-            Ok(_) => Ok(State::InService),
-            Err(failure) if failure.code() == Some(1) => Ok(State::Between(not_in_service(&failure))),
+            Ok(_) => Ok(TargetState::InService),
+            Err(failure) if failure.code() == Some(1) => Ok(TargetState::Between(not_in_service(&failure))),
             Err(failure) => Err(failure).context("load_balancers: command.in_service: exit with 0 or 1"),
         }
     }

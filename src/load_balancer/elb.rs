@@ -5,8 +5,9 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use super::{
-    Auto, State,
-    aws::{self, Aws, Targets},
+    Auto, TargetState,
+    aws::{self, Aws},
+    looks::Targets,
 };
 use crate::{config::Elb, names::quoted};
 
@@ -60,13 +61,13 @@ fn read(answer: &str) -> Result<Targets> {
 
 impl Seen {
     /// A draining instance is called `InService`, too; only its description tells.
-    fn state(self) -> State {
+    fn state(self) -> TargetState {
         let description = self.description.filter(|text| !text.is_empty() && text != "N/A");
         let says = |part| description.as_ref().is_some_and(|text| text.contains(part));
         match self.state.as_str() {
-            "InService" if !says("deregistration currently in progress") => State::InService,
-            "OutOfService" if says("not currently registered") => State::Out,
-            state => State::Between(description.map_or(state.to_owned(), |text| format!("{state} ({text})"))),
+            "InService" if !says("deregistration currently in progress") => TargetState::InService,
+            "OutOfService" if says("not currently registered") => TargetState::Out,
+            state => TargetState::Between(description.map_or(state.to_owned(), |text| format!("{state} ({text})"))),
         }
     }
 }
@@ -114,19 +115,19 @@ mod tests {
     #[test]
     fn recorded_states_are_read() {
         let recorded = r#"{"InstanceStates": [
-            {"InstanceId": "i-0abc", "State": "InService", "ReasonCode": "N/A", "Description": "N/A"},
-            {"InstanceId": "i-1", "State": "InService", "ReasonCode": "N/A", "Description": "Instance deregistration currently in progress."},
-            {"InstanceId": "i-2", "State": "OutOfService", "ReasonCode": "Instance", "Description": "Instance is not currently registered with the LoadBalancer."},
-            {"InstanceId": "i-3", "State": "OutOfService", "ReasonCode": "Instance", "Description": "Instance has failed at least the UnhealthyThreshold number of health checks consecutively."},
-            {"InstanceId": "i-4", "State": "OutOfService", "ReasonCode": "ELB", "Description": "Instance registration is still in progress."},
-            {"InstanceId": "i-5", "State": "Unknown"}]}"#;
-        let states: Vec<State> = read(recorded).unwrap().into_iter().map(|(_, state)| state).collect();
-        assert_eq!(states[0], State::InService);
+            {"InstanceId": "i-0abc", "TargetState": "InService", "ReasonCode": "N/A", "Description": "N/A"},
+            {"InstanceId": "i-1", "TargetState": "InService", "ReasonCode": "N/A", "Description": "Instance deregistration currently in progress."},
+            {"InstanceId": "i-2", "TargetState": "OutOfService", "ReasonCode": "Instance", "Description": "Instance is not currently registered with the LoadBalancer."},
+            {"InstanceId": "i-3", "TargetState": "OutOfService", "ReasonCode": "Instance", "Description": "Instance has failed at least the UnhealthyThreshold number of health checks consecutively."},
+            {"InstanceId": "i-4", "TargetState": "OutOfService", "ReasonCode": "ELB", "Description": "Instance registration is still in progress."},
+            {"InstanceId": "i-5", "TargetState": "Unknown"}]}"#;
+        let states: Vec<TargetState> = read(recorded).unwrap().into_iter().map(|(_, state)| state).collect();
+        assert_eq!(states[0], TargetState::InService);
         assert_eq!(states[1].to_string(), "InService (Instance deregistration currently in progress.)");
-        assert_eq!(states[2], State::Out);
-        assert!(matches!(&states[3], State::Between(words) if words.contains("UnhealthyThreshold")));
+        assert_eq!(states[2], TargetState::Out);
+        assert!(matches!(&states[3], TargetState::Between(words) if words.contains("UnhealthyThreshold")));
         assert_eq!(states[4].to_string(), "OutOfService (Instance registration is still in progress.)");
-        assert_eq!(states[5], State::Between("Unknown".to_owned()));
+        assert_eq!(states[5], TargetState::Between("Unknown".to_owned()));
         let survey = resolved("app-lb", "auto").unwrap().count(read(recorded).unwrap());
         assert_eq!((survey.in_service, survey.me_in_service), (vec!["i-0abc".to_owned()], true));
     }

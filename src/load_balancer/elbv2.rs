@@ -7,9 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::{
-    Auto, State,
-    aws::{self, Aws, Targets},
+    Auto, TargetState,
+    aws::{self, Aws},
     elb,
+    looks::Targets,
 };
 use crate::{config::Elbv2, names::quoted, process::Program};
 
@@ -151,14 +152,18 @@ fn read(answer: &str) -> Result<Targets> {
 impl Health {
     /// `healthy` targets get requests. So do those whose health nobody checks. A group without any healthy target sends
     /// requests to all ("fails open"); that is an emergency, and no reason to count on them.
-    fn state(self) -> State {
+    fn state(self) -> TargetState {
         match (self.state.as_str(), self.reason.as_deref()) {
-            ("healthy", _) | ("unavailable", Some("Target.HealthCheckDisabled")) => State::InService,
+            ("healthy", _) | ("unavailable", Some("Target.HealthCheckDisabled")) => TargetState::InService,
             // A target that is `unused` for another reason is registered: its group may go into use at any time.
-            (_, Some("Target.NotRegistered")) | ("unused", None) => State::Out,
+            (_, Some("Target.NotRegistered")) | ("unused", None) => TargetState::Out,
             _ => {
                 let why: Vec<String> = self.reason.into_iter().chain(self.description).collect();
-                State::Between(if why.is_empty() { self.state } else { format!("{} ({})", self.state, why.join(": ")) })
+                TargetState::Between(if why.is_empty() {
+                    self.state
+                } else {
+                    format!("{} ({})", self.state, why.join(": "))
+                })
             }
         }
     }

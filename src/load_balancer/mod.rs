@@ -2,12 +2,14 @@
 //!
 //! A role may stand behind several load balancers: the box is in service when all of them send it requests. AWS's two
 //! kinds ([`elbv2`], [`elb`]) differ only in their argument lists and in how their answers read; [`command`] stands for
-//! any other kind. [`aws`] rides out throttling, [`pace`] says how often to look.
+//! any other kind. [`aws`] rides out throttling, [`looks`] lets boxes share what one of them saw, [`pace`] says how often a
+//! box looks that has nobody to share with.
 
 mod aws;
 mod command;
 mod elb;
 mod elbv2;
+mod looks;
 mod pace;
 
 use std::{
@@ -18,12 +20,16 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 use log::debug;
+use serde::{Deserialize, Serialize};
 
-use self::{aws::Aws, command::Commands};
+pub use self::looks::{Asked, SharedLooks, Targets, Turn};
+use self::{aws::Aws, command::Commands, looks::Watch};
 use crate::config::{self, duration};
 
 /// How long AWS may throttle a call that has no deadline of its own.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How old a look may be that tells whether this box is registered at all: nobody else registers it.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// All load balancers of one role on this box.
 #[derive(Debug)]
@@ -56,7 +62,7 @@ pub struct Setting<'a> {
     pub command_timeout: Duration,
 }
 
-/// How a box waits for its load balancers.
+/// How a box waits for its load balancers, and asks them.
 #[derive(Clone, Copy)]
 pub struct Waiting<'a> {
     /// How many boxes may be waiting at the same time: they share AWS's limit of calls.
@@ -65,6 +71,16 @@ pub struct Waiting<'a> {
     pub interrupted: &'a (dyn Fn() -> bool + Sync),
     /// Told what is waited for, in words.
     pub progress: &'a (dyn Fn(&str) + Sync),
+    /// Where boxes share what one of them saw; without it this box looks by itself.
+    pub looks: Option<&'a dyn SharedLooks>,
+}
+
+impl<'a> Waiting<'a> {
+    /// For a question: it is short, and nobody is told of it.
+    #[must_use]
+    pub fn quietly(interrupted: &'a (dyn Fn() -> bool + Sync), looks: Option<&'a dyn SharedLooks>) -> Self {
+        Self { locks: 1, interrupted, progress: &|_| {}, looks }
+    }
 }
 
 /// What a load balancer that can count says of everyone behind it.
@@ -81,8 +97,9 @@ pub struct Survey {
 }
 
 /// How a load balancer sees one box.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetState {
     /// It gets requests.
     InService,
     /// It is not registered, and nothing of it is left to drain.
@@ -118,19 +135,24 @@ impl LoadBalancers {
         self.0.is_empty()
     }
 
-    /// What those that can count say, now; a `command` cannot.
-    pub fn survey(&self, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<Vec<Survey>> {
+    /// What those that can count say, by a look that begins now; a `command` cannot.
+    pub fn survey(&self, waiting: &Waiting<'_>) -> Result<Vec<Survey>> {
         let surveys = self.each(|balancer| match balancer {
-            LoadBalancer::Aws(aws) => aws.survey(Instant::now() + PATIENCE, interrupted).map(Some),
+            LoadBalancer::Aws(aws) => {
+                looks::everyone(aws, Instant::now() + PATIENCE, waiting).map(|seen| Some(aws.count(seen)))
+            }
             LoadBalancer::Command(_) => Ok(None),
         })?;
         Ok(surveys.into_iter().flatten().collect())
     }
 
     /// Whether all of them send requests to this box. With none it is.
-    pub fn in_service(&self, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<bool> {
-        let states = self.each(|balancer| balancer.state(Instant::now() + PATIENCE, interrupted))?;
-        Ok(states.iter().all(|state| *state == State::InService))
+    pub fn in_service(&self, waiting: &Waiting<'_>) -> Result<bool> {
+        let states = self.each(|balancer| match balancer {
+            LoadBalancer::Aws(aws) => looks::mine(aws, Duration::ZERO, Instant::now() + PATIENCE, waiting),
+            LoadBalancer::Command(commands) => commands.state(waiting.interrupted),
+        })?;
+        Ok(states.iter().all(|state| *state == TargetState::InService))
     }
 
     /// Takes the box out of all of them at once, and drains it: until it is no longer registered, or `drain` has passed.
@@ -198,7 +220,7 @@ impl LoadBalancer {
         }
     }
 
-    fn state(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<State> {
+    fn state(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<TargetState> {
         match self {
             Self::Aws(aws) => aws.state(deadline, interrupted),
             Self::Command(commands) => commands.state(interrupted),
@@ -211,22 +233,21 @@ impl LoadBalancer {
             // It drains by itself. Asked even when it is not in service: it may be registered all the same.
             Self::Command(commands) => return commands.deregister(waiting.interrupted),
         };
-        if aws.state(Instant::now() + PATIENCE, waiting.interrupted)? == State::Out {
+        if looks::mine(aws, LATELY, Instant::now() + PATIENCE, waiting)? == TargetState::Out {
             debug!("{}: {} is not registered", aws.name, aws.me);
             return Ok(());
         }
         aws.call(&aws.deregister, Instant::now() + PATIENCE, waiting.interrupted)?;
-        let drained = Instant::now() + aws.drain;
-        let mut pauses = pace::Pauses::new(floor);
-        while pauses.sleep(drained, waiting.interrupted)? {
-            match aws.state(drained, waiting.interrupted) {
-                Ok(State::Out) => return Ok(()),
-                Ok(state) => (waiting.progress)(&format!("{}: {state}", aws.name)),
+        let mut watch = Watch::new(self, floor, Instant::now() + aws.drain, waiting);
+        loop {
+            match watch.next() {
+                Ok(None | Some(TargetState::Out)) => return Ok(()),
+                Ok(Some(state)) => (waiting.progress)(&format!("{}: {state}", aws.name)),
+                Err(e) if (waiting.interrupted)() => return Err(e),
                 // It has been taken out already: what is left is to wait, and for that nobody is needed.
                 Err(e) => debug!("{e:#}"),
             }
         }
-        Ok(())
     }
 
     fn register(&self, deadline: Instant, floor: Duration, waiting: &Waiting<'_>) -> Result<()> {
@@ -235,11 +256,11 @@ impl LoadBalancer {
             Self::Aws(aws) => aws.call(&aws.register, deadline, waiting.interrupted).map(drop)?,
             Self::Command(commands) => commands.register(deadline, waiting.interrupted)?,
         }
-        let mut last = State::Between("not yet asked".to_owned());
-        let mut pauses = pace::Pauses::new(floor);
-        while pauses.sleep(deadline, waiting.interrupted)? {
-            last = self.state(deadline, waiting.interrupted)?;
-            if last == State::InService {
+        let mut last = TargetState::Between("not yet asked".to_owned());
+        let mut watch = Watch::new(self, floor, deadline, waiting);
+        while let Some(state) = watch.next()? {
+            last = state;
+            if last == TargetState::InService {
                 return Ok(());
             }
             (waiting.progress)(&format!("{}: {last}", self.name()));
@@ -252,7 +273,7 @@ impl LoadBalancer {
     }
 }
 
-impl std::fmt::Display for State {
+impl std::fmt::Display for TargetState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::InService => f.write_str("in service"),

@@ -5,6 +5,7 @@ mod hands;
 mod healing;
 mod interrupted;
 mod parts;
+mod programs;
 mod promoting;
 mod proving;
 mod rolling;

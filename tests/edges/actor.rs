@@ -92,13 +92,13 @@ impl Act {
         let auto = |auto: Auto| Ok(if auto == Auto::Region { "us-east-1".to_owned() } else { self.auto.clone() });
         let setting = Setting { auto: &auto, variables: &[], command_timeout: Duration::from_secs(30) };
         let balancers = LoadBalancers::resolve(&entries, &setting, &never)?;
-        let waiting = Waiting { locks: 1, interrupted: &never, progress };
+        let waiting = Waiting { locks: 1, interrupted: &never, progress, looks: None };
         match self.verb.as_str() {
-            "in_service" => Ok(json!(balancers.in_service(&never)?)),
+            "in_service" => Ok(json!(balancers.in_service(&waiting)?)),
             "register" => balancers.register(Instant::now() + self.within, &waiting).map(|()| Value::Null),
             "deregister" => balancers.deregister(&waiting).map(|()| Value::Null),
             "survey" => {
-                let surveys = balancers.survey(&never)?;
+                let surveys = balancers.survey(&waiting)?;
                 let table = |s: &deployctl::load_balancer::Survey| json!({"key": s.key, "me": s.me, "in_service": s.in_service, "me_in_service": s.me_in_service});
                 Ok(surveys.iter().map(table).collect())
             }

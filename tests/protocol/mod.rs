@@ -9,6 +9,7 @@ mod epochs;
 mod grants;
 mod keys;
 mod leaving;
+mod looks;
 mod owning;
 mod remaining;
 mod starting;

@@ -38,7 +38,7 @@ pub use self::{
     registry::Registry,
     scope::{Running, Scope},
     serf::{SerfAgent, SerfBuilder},
-    tools::{program, tools_dir},
+    tools::{path, program, tools_dir},
     wait::{wait_for, wait_until},
 };
 

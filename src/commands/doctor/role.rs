@@ -8,6 +8,7 @@ use crate::{
     api::Kind,
     compose::{DeployVars, Project},
     config::{Config, RoleConfig},
+    load_balancer::Waiting,
     names::{Environment, Role},
     process::never,
 };
@@ -46,6 +47,10 @@ fn renders(config: &Config, role: &Role, vars: &DeployVars) -> Finding {
 fn balancers(config: &Config, own: &RoleConfig, vars: &DeployVars) -> Finding {
     let balancers = agent::balancers(config, own, vars, &never)?;
     let count = own.load_balancers.len();
-    let state = if balancers.in_service(&never)? { "this box is in service" } else { "this box is not in service" };
+    let state = if balancers.in_service(&Waiting::quietly(&never, None))? {
+        "this box is in service"
+    } else {
+        "this box is not in service"
+    };
     Ok(format!("{count} answer; {state}"))
 }

@@ -51,17 +51,17 @@ fn several_are_left_and_joined_at_once() {
     let balancers = resolve(vec![folder(&dir, "a"), folder(&dir, "b")]).unwrap();
     let said = Mutex::new(Vec::new());
     let progress = |words: &str| said.lock().unwrap().push(words.to_owned());
-    let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &progress };
-    assert!(!balancers.in_service(&process::never).unwrap());
+    let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &progress, looks: None };
+    assert!(!balancers.in_service(&Waiting::quietly(&process::never, None)).unwrap());
     let started = Instant::now();
     balancers.register(started + Duration::from_secs(20), &waiting).unwrap();
     assert!(started.elapsed() < Duration::from_secs(6), "one wait for both: {:?}", started.elapsed());
     assert_eq!(fs::read_to_string(dir.join("a")).unwrap(), "v2");
-    assert!(balancers.in_service(&process::never).unwrap());
+    assert!(balancers.in_service(&Waiting::quietly(&process::never, None)).unwrap());
     assert!(said.lock().unwrap()[0].ends_with("it says no: warming up"), "{said:?}");
-    assert!(balancers.survey(&process::never).unwrap().is_empty(), "it cannot count");
+    assert!(balancers.survey(&waiting).unwrap().is_empty(), "it cannot count");
     fs::remove_file(dir.join("b")).unwrap();
-    assert!(!balancers.in_service(&process::never).unwrap(), "in service means all");
+    assert!(!balancers.in_service(&Waiting::quietly(&process::never, None)).unwrap(), "in service means all");
     balancers.deregister(&waiting).unwrap();
     assert!(!dir.join("a").exists());
     fs::remove_dir_all(dir).unwrap();
@@ -70,13 +70,14 @@ fn several_are_left_and_joined_at_once() {
 #[test]
 fn failures_are_told_from_answers() {
     let dir = tempdir("failures");
-    let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &|_| {} };
+    let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &|_| {}, looks: None };
     let soon = || Instant::now() + Duration::from_secs(1);
     let never_ready = CommandLb { in_service: sh("echo no backend; exit 1"), ..folder(&dir, "a") };
     let error = resolve(vec![never_ready]).unwrap().register(soon(), &waiting).unwrap_err().to_string();
     assert!(error.contains("not in service") && error.contains("it says no: no backend"), "{error}");
     let broken = CommandLb { in_service: sh("echo no such host >&2; exit 7"), ..folder(&dir, "a") };
-    let error = resolve(vec![broken]).unwrap().in_service(&process::never).unwrap_err().to_string();
+    let error =
+        resolve(vec![broken]).unwrap().in_service(&Waiting::quietly(&process::never, None)).unwrap_err().to_string();
     assert!(error.contains("exit with 0 or 1") && error.contains("no such host"), "{error}");
     let refuses = CommandLb { register: sh("echo pool is full >&2; exit 1"), ..folder(&dir, "a") };
     let both = vec![refuses.clone(), folder(&dir, "b")];
@@ -95,7 +96,7 @@ fn an_interruption_ends_the_wait() {
     let never_ready = CommandLb { in_service: sh("exit 1"), ..folder(&dir, "a") };
     let started = Instant::now();
     let interrupted = || started.elapsed() > Duration::from_secs(1);
-    let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &|_| {} };
+    let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &|_| {}, looks: None };
     let error = resolve(vec![never_ready]).unwrap().register(started + Duration::from_secs(60), &waiting).unwrap_err();
     assert_eq!(error.to_string(), "interrupted");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
@@ -105,8 +106,8 @@ fn an_interruption_ends_the_wait() {
 #[test]
 fn none_is_always_in_service() {
     let none = resolve(Vec::new()).unwrap();
-    assert!(none.is_empty() && none.in_service(&process::never).unwrap());
-    let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &|_| {} };
+    assert!(none.is_empty() && none.in_service(&Waiting::quietly(&process::never, None)).unwrap());
+    let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &|_| {}, looks: None };
     none.deregister(&waiting).unwrap();
     none.register(Instant::now(), &waiting).unwrap();
 }

@@ -85,23 +85,23 @@ fn what_is_no_target_or_group_is_refused() {
 
 /// In the words of a group behind an application load balancer, and of one behind a network load balancer.
 const RECORDED: &str = r#"{"TargetHealthDescriptions": [
-    {"Target": {"Id": "i-1", "Port": 8080}, "HealthCheckPort": "8080", "TargetHealth": {"State": "healthy"},
-     "AdministrativeOverride": {"State": "no_override", "Reason": "AdministrativeOverride.NoOverride", "Description": "No override is currently active on target"}},
+    {"Target": {"Id": "i-1", "Port": 8080}, "HealthCheckPort": "8080", "TargetHealth": {"TargetState": "healthy"},
+     "AdministrativeOverride": {"TargetState": "no_override", "Reason": "AdministrativeOverride.NoOverride", "Description": "No override is currently active on target"}},
     {"Target": {"Id": "i-2", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"State": "draining", "Reason": "Target.DeregistrationInProgress", "Description": "Target deregistration is in progress"}},
+     "TargetHealth": {"TargetState": "draining", "Reason": "Target.DeregistrationInProgress", "Description": "Target deregistration is in progress"}},
     {"Target": {"Id": "i-3", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"State": "initial", "Reason": "Elb.RegistrationInProgress", "Description": "Target registration is in progress"}},
+     "TargetHealth": {"TargetState": "initial", "Reason": "Elb.RegistrationInProgress", "Description": "Target registration is in progress"}},
     {"Target": {"Id": "i-4", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"State": "unhealthy", "Reason": "Target.ResponseCodeMismatch", "Description": "Health checks failed with these codes: [502]"}},
+     "TargetHealth": {"TargetState": "unhealthy", "Reason": "Target.ResponseCodeMismatch", "Description": "Health checks failed with these codes: [502]"}},
     {"Target": {"Id": "i-5", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"State": "unhealthy.draining", "Reason": "Target.FailedHealthChecks", "Description": "Health checks failed"}},
+     "TargetHealth": {"TargetState": "unhealthy.draining", "Reason": "Target.FailedHealthChecks", "Description": "Health checks failed"}},
     {"Target": {"Id": "i-6", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"State": "unused", "Reason": "Target.NotInUse", "Description": "Target group is not configured to receive traffic from the load balancer"}},
+     "TargetHealth": {"TargetState": "unused", "Reason": "Target.NotInUse", "Description": "Target group is not configured to receive traffic from the load balancer"}},
     {"Target": {"Id": "i-7", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"State": "unused", "Reason": "Target.NotRegistered", "Description": "Target is not registered to the target group"}},
-    {"Target": {"Id": "i-8", "Port": 8080}, "TargetHealth": {"State": "unavailable", "Reason": "Elb.InternalError", "Description": "Target health is unavailable"}},
-    {"Target": {"Id": "i-9", "Port": 8080}, "TargetHealth": {"State": "unavailable", "Reason": "Target.HealthCheckDisabled", "Description": "Health checks are not enabled"}},
-    {"Target": {"Id": "i-1", "Port": 9090}, "TargetHealth": {"State": "some-day", "Reason": "Elb.New"}}]}"#;
+     "TargetHealth": {"TargetState": "unused", "Reason": "Target.NotRegistered", "Description": "Target is not registered to the target group"}},
+    {"Target": {"Id": "i-8", "Port": 8080}, "TargetHealth": {"TargetState": "unavailable", "Reason": "Elb.InternalError", "Description": "Target health is unavailable"}},
+    {"Target": {"Id": "i-9", "Port": 8080}, "TargetHealth": {"TargetState": "unavailable", "Reason": "Target.HealthCheckDisabled", "Description": "Health checks are not enabled"}},
+    {"Target": {"Id": "i-1", "Port": 9090}, "TargetHealth": {"TargetState": "some-day", "Reason": "Elb.New"}}]}"#;
 
 #[test]
 fn only_who_gets_requests_counts() {
@@ -115,18 +115,18 @@ fn only_who_gets_requests_counts() {
 #[test]
 fn recorded_states_of_this_box() {
     let state = |id, port| resolve(&entry(id, Some(port)), &no_auto, &no_ask).unwrap().find_me(read(RECORDED).unwrap());
-    let between = |words: &str| State::Between(words.to_owned());
-    assert_eq!(state("i-1", 8080), State::InService);
+    let between = |words: &str| TargetState::Between(words.to_owned());
+    assert_eq!(state("i-1", 8080), TargetState::InService);
     assert_eq!(
         state("i-2", 8080),
         between("draining (Target.DeregistrationInProgress: Target deregistration is in progress)")
     );
     assert_eq!(state("i-3", 8080), between("initial (Elb.RegistrationInProgress: Target registration is in progress)"));
-    assert_eq!(state("i-7", 8080), State::Out);
-    assert_eq!(state("i-404", 8080), State::Out);
+    assert_eq!(state("i-7", 8080), TargetState::Out);
+    assert_eq!(state("i-404", 8080), TargetState::Out);
     assert_eq!(state("i-1", 9090), between("some-day (Elb.New)"));
     for waits in ["i-4", "i-5", "i-6", "i-8"] {
-        assert!(matches!(state(waits, 8080), State::Between(_)), "{waits}");
+        assert!(matches!(state(waits, 8080), TargetState::Between(_)), "{waits}");
     }
     assert!(read("{}").is_err() && read("").is_err());
     assert!(read(r#"{"TargetHealthDescriptions": []}"#).unwrap().is_empty());
