@@ -68,6 +68,7 @@ impl<'a> Fleet<'a> {
         });
         let args = json!({"doc": doc, "boxes": names(state, Life::Alive), "supersede": true, "gated": false, "epoch": state.epoch});
         state.epoch = self.run(state, Script::Begin, &args)["epoch"].clone();
+        excuse_aged(state);
     }
 
     /// Takes `action` in `state`.
@@ -339,16 +340,7 @@ impl<'a> Fleet<'a> {
                 self.renew(state, at);
             }
         }
-        for (machine, name) in state.machines.iter_mut().zip(NAMES) {
-            // From here on a box that is out from an earlier deploy no longer prevents one.
-            let entry = state.memory.field(&format!("{BASE}out"), name);
-            let entry: Option<Json> = entry.map(|text| serde_json::from_str(text).unwrap());
-            let aged = entry.is_some_and(|entry| {
-                entry["deploy"] != format!("d{}", state.begun)
-                    && state.memory.now >= entry["renewed"].as_i64().unwrap() + TTL
-            });
-            machine.excused |= machine.out && aged;
-        }
+        excuse_aged(state);
         if state.restarted.is_some_and(|at| state.memory.now >= at + SETTLE) {
             state.restarted = None;
         }
@@ -386,6 +378,20 @@ impl<'a> Fleet<'a> {
         let before = state.clone();
         let answer = self.run(state, Script::End, &args);
         Some(check_look(&before, state, deploy, &answer))
+    }
+}
+
+/// A box that is out from an earlier deploy no longer prevents one when its TTL has passed: as time passes, and at once
+/// where the deploy that it counted in gives way to another.
+fn excuse_aged(state: &mut State) {
+    for (machine, name) in state.machines.iter_mut().zip(NAMES) {
+        let entry = state.memory.field(&format!("{BASE}out"), name);
+        let entry: Option<Json> = entry.map(|text| serde_json::from_str(text).unwrap());
+        let aged = entry.is_some_and(|entry| {
+            entry["deploy"] != format!("d{}", state.begun)
+                && state.memory.now >= entry["renewed"].as_i64().unwrap() + TTL
+        });
+        machine.excused |= machine.out && aged;
     }
 }
 
