@@ -302,7 +302,7 @@ impl<'a> BoxRole<'a> {
         let in_service = balancers.in_service(&Waiting::quietly(interrupted, Some(&self.looks)))?;
         let healthy = match good {
             Some(good) if has_container => {
-                self.project.runs(&good.rendered)? && self.project.is_healthy_now(&self.role.health)?
+                self.project.runs(&good.rendered)? && self.project.is_healthy_now(&good.rendered, &self.role.health)?
             }
             _ => false,
         };

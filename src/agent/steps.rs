@@ -96,7 +96,7 @@ impl BoxRole<'_> {
             return Ok(false);
         }
         let interrupted = self.interruption();
-        let same = self.project.runs(&rendered)? && self.project.is_healthy_now(&self.role.health)?;
+        let same = self.project.runs(&rendered)? && self.project.is_healthy_now(&rendered, &self.role.health)?;
         if !same {
             return Ok(false);
         }

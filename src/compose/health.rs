@@ -51,8 +51,9 @@ impl std::error::Error for HealthFailure {}
 impl Project {
     /// Waits until the watched container and every other service run (one-shot services may have ended with 0), are
     /// healthy by their `HEALTHCHECK`, if they have one, and `health.url` answers with 2xx, if there is one; and then
-    /// until all that has stayed so for `health.stable_for`. A container that exits or is restarted, by the count that
-    /// [`Project::up`] took before, fails at once, all else when `health.timeout` is over. `engine`, where there is one,
+    /// until all that has stayed so for `health.stable_for`. A watched container that exits or is restarted, by the count
+    /// that [`Project::up`] took before, fails at once, and so does another that is not started again; all else fails when
+    /// `health.timeout` is over. `engine`, where there is one,
     /// says when to look again.
     pub fn wait_healthy(
         &self,
@@ -65,7 +66,7 @@ impl Project {
         let mut wait = Wait::new(Instant::now(), health);
         let mut silent: Option<Instant> = None;
         loop {
-            match self.look(health, before) {
+            match self.look(rendered, health, before) {
                 Ok(look) => {
                     silent = None;
                     match wait.see(Instant::now(), look) {
@@ -95,16 +96,16 @@ impl Project {
     }
 
     /// Whether all is well by one look, whatever was before.
-    pub fn is_healthy_now(&self, health: &Health) -> Result<bool> {
+    pub fn is_healthy_now(&self, rendered: &Rendered, health: &Health) -> Result<bool> {
         let now = Restarts::of(&self.containers()?);
-        Ok(matches!(self.look(health, &now)?, Look::Good(_)))
+        Ok(matches!(self.look(rendered, health, &now)?, Look::Good(_)))
     }
 
-    fn look(&self, health: &Health, before: &Restarts) -> Result<Look> {
+    fn look(&self, rendered: &Rendered, health: &Health, before: &Restarts) -> Result<Look> {
         let containers = self.containers()?;
         let watched = containers.iter().find(|container| container.service == self.service);
         let watched = watched.with_context(|| format!("there is no container of the service {}", self.service))?;
-        let look = judge(&containers, &self.service, before);
+        let look = judge(&containers, &self.service, rendered.counts(), before);
         match (&look, health.url.as_deref().map(ask)) {
             (Look::Good(_), Some(Err(words))) => Ok(Look::NotYet(Fault {
                 container: watched.id.clone(),

@@ -31,6 +31,8 @@ pub struct Container {
     pub oom_killed: bool,
     /// How often its restart policy has started it again.
     pub restarts: u64,
+    /// Its restart policy: `no`, `on-failure`, `always` or `unless-stopped`.
+    pub policy: String,
     /// RFC 3339, UTC: the last start.
     pub started_at: String,
     /// What its `HEALTHCHECK` says; none without one.
@@ -110,6 +112,19 @@ pub(super) struct Inspected {
     restart_count: u64,
     state: RawState,
     config: RawConfig,
+    host_config: RawHostConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawHostConfig {
+    restart_policy: RawPolicy,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawPolicy {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -159,6 +174,7 @@ impl Inspected {
             error: self.state.error,
             oom_killed: self.state.oom_killed,
             restarts: self.restart_count,
+            policy: self.host_config.restart_policy.name,
             started_at: self.state.started_at,
             health,
             probes,
@@ -180,6 +196,7 @@ pub(super) fn example(service: &str, state: ContainerState) -> Container {
         error: String::new(),
         oom_killed: false,
         restarts: 0,
+        policy: "no".to_owned(),
         started_at: "2026-11-26T04:31:43.803061947Z".to_owned(),
         health: None,
         probes: Vec::new(),
@@ -196,7 +213,8 @@ mod tests {
         format!(
             r#"{{"Id": "{id}", "Name": "/{id}_app_1", "Image": "sha256:1", "Created": "{created}", "RestartCount": 2,
                 "State": {{"Status": "exited", "ExitCode": 137, "Error": "", "OOMKilled": true, "StartedAt": "t"{state}}},
-                "Config": {{"Labels": {{"com.docker.compose.service": "app", "com.docker.compose.container-number": "1"{labels}}}}}}}"#
+                "Config": {{"Labels": {{"com.docker.compose.service": "app", "com.docker.compose.container-number": "1"{labels}}}}},
+                "HostConfig": {{"RestartPolicy": {{"Name": "always"}}}}}}"#
         )
     }
 

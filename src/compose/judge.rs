@@ -1,7 +1,7 @@
 //! What a look at a project's containers means, and what several looks in a row do. Pure: time comes in as a value.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, Instant},
 };
 
@@ -41,8 +41,14 @@ pub(super) struct Fault {
     pub(super) reason: String,
 }
 
-/// Judges the containers of a project whose service `watched` must run. What fails for good is told first.
-pub(super) fn judge(containers: &[Container], watched: &str, before: &Restarts) -> Look {
+/// Judges the containers of a project whose service `watched` must run, and whose services must have as many containers
+/// as `counts` says. What fails for good is told first.
+pub(super) fn judge(
+    containers: &[Container],
+    watched: &str,
+    counts: &BTreeMap<String, u64>,
+    before: &Restarts,
+) -> Look {
     let looks: Vec<Look> = containers.iter().map(|container| judge_one(container, watched, before)).collect();
     let mut marks = Vec::new();
     let mut waiting = None;
@@ -53,19 +59,37 @@ pub(super) fn judge(containers: &[Container], watched: &str, before: &Restarts) 
             Look::Good(mark) => marks.extend(mark),
         }
     }
-    waiting.unwrap_or(Look::Good(marks))
+    waiting.or_else(|| missing(containers, counts).map(Look::NotYet)).unwrap_or(Look::Good(marks))
 }
 
+/// A service that lacks a container: somebody removed it, or it was never made.
+fn missing(containers: &[Container], counts: &BTreeMap<String, u64>) -> Option<Fault> {
+    counts.iter().find_map(|(service, wanted)| {
+        let own: Vec<&Container> = containers.iter().filter(|container| container.service == *service).collect();
+        let there = u64::try_from(own.len()).unwrap_or(u64::MAX);
+        (there < *wanted).then(|| Fault {
+            container: own.first().copied().or(containers.first()).map_or_else(String::new, |other| other.id.clone()),
+            reason: format!("{service} has {there} of {wanted} containers"),
+        })
+    })
+}
+
+/// The watched service must come up at once. A helper may need several tries, as `restart` allows: what it may not do is
+/// go on needing them.
 fn judge_one(container: &Container, watched: &str, before: &Restarts) -> Look {
+    let is_watched = container.service == watched;
     let fault = |what: &str| Fault { container: container.id.clone(), reason: format!("{} {what}", container.service) };
     let ended = if container.oom_killed {
         format!("ran out of memory (exit code {})", container.exit_code)
     } else {
         format!("exited with code {}", container.exit_code)
     };
+    let always = ["always", "unless-stopped"].contains(&container.policy.as_str());
     match container.state {
         // One that runs again has no exit code any more.
-        ContainerState::Running if before.since(container) > 0 => Look::Failed(fault("ended and was restarted")),
+        ContainerState::Running if is_watched && before.since(container) > 0 => {
+            Look::Failed(fault("ended and was restarted"))
+        }
         ContainerState::Running => match container.health {
             None | Some(HealthState::None | HealthState::Healthy) => {
                 Look::Good(vec![(container.id.clone(), container.started_at.clone())])
@@ -74,8 +98,11 @@ fn judge_one(container: &Container, watched: &str, before: &Restarts) -> Look {
             Some(HealthState::Unhealthy) => Look::NotYet(fault(&format!("is unhealthy{}", last_probe(container)))),
         },
         // A one-shot service that did its work.
-        ContainerState::Exited if container.exit_code == 0 && container.service != watched => Look::Good(Vec::new()),
-        ContainerState::Restarting => Look::Failed(fault(&format!("{ended} and restarts"))),
+        ContainerState::Exited if container.exit_code == 0 && !is_watched && !always => Look::Good(Vec::new()),
+        ContainerState::Restarting if is_watched => Look::Failed(fault(&format!("{ended} and restarts"))),
+        ContainerState::Restarting => Look::NotYet(fault(&format!("{ended} and restarts"))),
+        // About to be restarted, or stopped by somebody.
+        ContainerState::Exited if !is_watched && always => Look::NotYet(fault(&ended)),
         ContainerState::Exited | ContainerState::Dead => Look::Failed(fault(&ended)),
         ContainerState::Created if container.error.is_empty() => Look::NotYet(fault("has not been started")),
         ContainerState::Created => Look::Failed(fault(&format!("cannot be started: {}", container.error))),
@@ -97,10 +124,12 @@ pub(super) fn worst<'a>(containers: &'a [Container], watched: &str) -> Option<&'
     containers.iter().min_by_key(|container| match judge_one(container, watched, &before) {
         Look::Failed(_) => 0,
         // It may only wait for the one that is not well.
-        Look::NotYet(_) if container.state == ContainerState::Created => 2,
+        Look::NotYet(_) if container.state == ContainerState::Created => 3,
         Look::NotYet(_) => 1,
-        Look::Good(_) if container.service == watched => 3,
-        Look::Good(_) => 4,
+        // It runs just now, and may be the one that does not stay up.
+        Look::Good(_) if container.restarts > 0 => 2,
+        Look::Good(_) if container.service == watched => 4,
+        Look::Good(_) => 5,
     })
 }
 
@@ -170,7 +199,7 @@ mod tests {
     }
 
     fn alone(container: Container) -> String {
-        reason(judge(&[container], "app", &Restarts::default()))
+        reason(judge(&[container], "app", &BTreeMap::new(), &Restarts::default()))
     }
 
     #[test]
@@ -202,7 +231,7 @@ mod tests {
     #[test]
     fn one_shot_services_may_end_and_others_may_not() {
         let shot = |code| Container { exit_code: code, ..example("migrate", ContainerState::Exited) };
-        let both = |other| reason(judge(&[running("app"), other], "app", &Restarts::default()));
+        let both = |other| reason(judge(&[running("app"), other], "app", &BTreeMap::new(), &Restarts::default()));
         assert_eq!(both(shot(0)), "good");
         assert_eq!(both(shot(1)), "failed: migrate exited with code 1");
         assert_eq!(both(running("side")), "good");
@@ -212,9 +241,32 @@ mod tests {
     fn restarts_of_long_ago_do_not_count() {
         let old = Container { restarts: 7, ..running("side") };
         let before = Restarts::of(std::slice::from_ref(&old));
-        assert_eq!(reason(judge(std::slice::from_ref(&old), "app", &before)), "good");
-        let again = Container { restarts: 8, ..old };
-        assert_eq!(reason(judge(&[again], "app", &before)), "failed: side ended and was restarted");
+        assert_eq!(reason(judge(std::slice::from_ref(&old), "app", &BTreeMap::new(), &before)), "good");
+        let app = Container { restarts: 7, ..running("app") };
+        let before = Restarts::of(std::slice::from_ref(&app));
+        assert_eq!(reason(judge(std::slice::from_ref(&app), "app", &BTreeMap::new(), &before)), "good");
+        let again = Container { restarts: 8, ..app };
+        assert_eq!(reason(judge(&[again], "app", &BTreeMap::new(), &before)), "failed: app ended and was restarted");
+    }
+
+    #[test]
+    fn a_helper_may_need_several_tries() {
+        let both = |other| reason(judge(&[running("app"), other], "app", &BTreeMap::new(), &Restarts::default()));
+        let restarting = Container { exit_code: 1, ..example("side", ContainerState::Restarting) };
+        assert_eq!(both(restarting), "not yet: side exited with code 1 and restarts");
+        assert_eq!(both(Container { restarts: 1, ..running("side") }), "good");
+        let gave_up = Container { exit_code: 1, restarts: 3, ..example("side", ContainerState::Exited) };
+        assert_eq!(both(Container { policy: "on-failure".to_owned(), ..gave_up }), "failed: side exited with code 1");
+        let stopped = Container { policy: "unless-stopped".to_owned(), ..example("side", ContainerState::Exited) };
+        assert_eq!(both(stopped), "not yet: side exited with code 0");
+    }
+
+    #[test]
+    fn a_container_that_is_missing_is_missed() {
+        let counts = BTreeMap::from([("app".to_owned(), 2), ("off".to_owned(), 0)]);
+        let look = |containers: &[Container]| reason(judge(containers, "app", &counts, &Restarts::default()));
+        assert_eq!(look(&[running("app")]), "not yet: app has 1 of 2 containers");
+        assert_eq!(look(&[running("app"), running("app")]), "good");
     }
 
     #[test]
@@ -225,6 +277,8 @@ mod tests {
         assert_eq!(of(&[running("aa"), running("app")]).as_deref(), Some("app"));
         assert_eq!(of(&[running("app"), failed]).as_deref(), Some("side"));
         assert_eq!(of(&[example("app", ContainerState::Created), unhealthy]).as_deref(), Some("side"));
+        let flaps = Container { restarts: 4, ..running("side") };
+        assert_eq!(of(&[running("app"), flaps]).as_deref(), Some("side"));
         assert_eq!(of(&[]), None);
     }
 

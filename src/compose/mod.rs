@@ -36,6 +36,9 @@ pub use self::{
 };
 use crate::{config::Config, names::Role, process};
 
+/// A tag that no release has, to see whether the tag decides what is rendered.
+const OTHER_TAG: &str = "deployctl.other.tag";
+
 /// One role's compose project on this box.
 #[derive(Debug)]
 pub struct Project {
@@ -82,10 +85,23 @@ impl Project {
         if !self.file.is_file() {
             bail!("there is no compose file {file}: write it, or name another with compose_file");
         }
+        let rendered = || -> Result<Rendered> {
+            let rendered = self.render_once(vars, interrupted)?;
+            if !rendered.is_named_after_tag() {
+                let other = DeployVars { tag: OTHER_TAG.parse()?, ..vars.clone() };
+                rendered.check_differs_from(&self.render_once(&other, interrupted)?)?;
+            }
+            Ok(rendered)
+        };
+        rendered().with_context(|| format!("mend the compose file {file}"))
+    }
+
+    fn render_once(&self, vars: &DeployVars, interrupted: &dyn Fn() -> bool) -> Result<Rendered> {
         let program = self.compose().config(vars.pairs_with(rendered::ID, rendered::KIND));
-        let output = process::run(&program, interrupted).with_context(|| format!("mend the compose file {file}"))?;
-        Rendered::parse(vars.clone(), output.stdout, &self.service)
-            .with_context(|| format!("mend the compose file {file}"))
+        let output = process::run(&program, interrupted)?;
+        let profiles = std::env::var("COMPOSE_PROFILES").unwrap_or_default();
+        let profiles: Vec<String> = profiles.split(',').map(|name| name.trim().to_owned()).collect();
+        Rendered::parse(vars.clone(), output.stdout, &self.service, &profiles)
     }
 
     /// What rendering reads now. While it stays the same, so does what is rendered. None where only rendering can tell.

@@ -5,6 +5,8 @@
 //! nothing. So the file is rendered with a stand-in for each; what is compared still has the stand-ins, what is started
 //! has the values.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use yaml_rust2::{Yaml, YamlLoader};
@@ -24,15 +26,25 @@ pub struct Rendered {
     image: String,
     other_images: Vec<String>,
     environment: Vec<String>,
+    /// How many containers each service has. Empty in what was kept before this was known.
+    #[serde(default)]
+    counts: BTreeMap<String, u64>,
 }
 
 impl Rendered {
-    /// Reads what compose printed when it was given the stand-ins. `service` is the one that is watched.
-    pub(super) fn parse(vars: DeployVars, template: String, service: &str) -> Result<Self> {
+    /// Reads what compose printed when it was given the stand-ins. `service` is the one that is watched, `profiles` those
+    /// that are switched on: version 1 of compose prints the services of all the others, too, and starts none of them.
+    pub(super) fn parse(vars: DeployVars, template: String, service: &str, profiles: &[String]) -> Result<Self> {
         let documents = YamlLoader::load_from_str(&template).context("compose rendered something that is not YAML")?;
-        let services = documents.first().and_then(|document| document["services"].as_hash());
-        let services: Vec<(&str, &Yaml)> =
-            services.into_iter().flatten().filter_map(|(name, service)| Some((name.as_str()?, service))).collect();
+        let document = documents.first().unwrap_or(&Yaml::BadValue);
+        let all_are_on = is_of_version_2(document);
+        let services: Vec<(&str, &Yaml)> = document["services"]
+            .as_hash()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, service)| Some((name.as_str()?, service)))
+            .filter(|(_, service)| all_are_on || is_on(service, profiles))
+            .collect();
         let Some((_, watched)) = services.iter().find(|(name, _)| *name == service) else {
             let names: Vec<&str> = services.iter().map(|(name, _)| *name).collect();
             bail!(
@@ -41,14 +53,42 @@ impl Rendered {
             );
         };
         let image = watched["image"].as_str().unwrap_or_default().to_owned();
-        check_image(&image, service, &vars)?;
+        check_image(&image, service)?;
+        if let Some((name, _)) = services.iter().find(|(_, service)| service["image"].as_str().is_none()) {
+            bail!("its service {name} has no image, and nothing is built on a box: give it an `image`");
+        }
         let mut other_images: Vec<String> =
             services.iter().filter_map(|(_, service)| service["image"].as_str().map(str::to_owned)).collect();
         other_images.sort_unstable();
         other_images.dedup();
         other_images.retain(|other| *other != image);
         let environment = services.iter().flat_map(|(_, service)| values(&service["environment"])).collect();
-        Ok(Self { vars, template, image, other_images, environment })
+        let counts = services.iter().map(|(name, service)| ((*name).to_owned(), count(service))).collect();
+        Ok(Self { vars, template, image, other_images, environment, counts })
+    }
+
+    /// Whether the image is named after the tag. Where it is not, only rendering with another tag can tell whether the tag
+    /// decides which image it is.
+    pub(super) fn is_named_after_tag(&self) -> bool {
+        reference(&self.image) == self.vars.tag.as_str()
+    }
+
+    /// Refuses a file that names the same image for another tag: a box would say one thing and run another.
+    pub(super) fn check_differs_from(&self, other: &Self) -> Result<()> {
+        let pinned = |image: &str| image.contains('@').then(|| reference(image).to_owned());
+        let same = match (pinned(&self.image), pinned(&other.image)) {
+            (Some(one), Some(another)) => one == another,
+            _ => self.image == other.image,
+        };
+        if same {
+            bail!("the image of its watched service is {} whatever the tag is: {ADVICE}", self.image);
+        }
+        Ok(())
+    }
+
+    /// How many containers each service has.
+    pub(super) fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
     }
 
     /// What is started, as YAML.
@@ -96,19 +136,44 @@ impl std::fmt::Debug for Rendered {
     }
 }
 
-/// An image that does not carry the tag would make a box say one thing and run another.
-fn check_image(image: &str, service: &str, vars: &DeployVars) -> Result<()> {
-    let advice = "write `image: REGISTRY/IMAGE:${DEPLOY_TAG:?}`";
+const ADVICE: &str = "write `image: REGISTRY/IMAGE:${DEPLOY_TAG:?}`";
+
+fn check_image(image: &str, service: &str) -> Result<()> {
     if image.is_empty() {
-        bail!("its service {service} has no image: {advice}");
+        bail!("its service {service} has no image: {ADVICE}");
     }
     if image.ends_with(':') {
-        bail!("the image of its service {service} is {image} without a tag, so a variable in it is not set: {advice}");
-    }
-    if !image.contains(vars.tag.as_str()) {
-        bail!("the image of its service {service} is {image} whatever the tag is: {advice}");
+        bail!("the image of its service {service} is {image} without a tag, so a variable in it is not set: {ADVICE}");
     }
     Ok(())
+}
+
+/// What says which image of a repository it is: the digest, else the tag, else nothing.
+fn reference(image: &str) -> &str {
+    if let Some((_, digest)) = image.split_once('@') {
+        return digest;
+    }
+    // A colon in front of a slash is a registry's port.
+    image.rsplit('/').next().and_then(|name| name.split_once(':')).map_or("", |(_, tag)| tag)
+}
+
+/// Version 2 of compose says the project's name, and leaves out the services of profiles that are off.
+fn is_of_version_2(document: &Yaml) -> bool {
+    document["name"].as_str().is_some()
+}
+
+fn is_on(service: &Yaml, profiles: &[String]) -> bool {
+    match service["profiles"].as_vec() {
+        None => true,
+        Some(own) if own.is_empty() => true,
+        Some(own) => own.iter().filter_map(Yaml::as_str).any(|name| profiles.iter().any(|on| on == name || on == "*")),
+    }
+}
+
+/// `scale`, else `deploy.replicas`, else one.
+fn count(service: &Yaml) -> u64 {
+    let number = |value: &Yaml| value.as_i64().and_then(|number| u64::try_from(number).ok());
+    number(&service["scale"]).or_else(|| number(&service["deploy"]["replicas"])).unwrap_or(1)
 }
 
 /// The values of an `environment` section, as the container sees them.
@@ -152,7 +217,7 @@ version: '3.8'
 ";
 
     fn rendered(template: &str) -> Result<Rendered> {
-        Rendered::parse(example(), template.to_owned(), "app")
+        Rendered::parse(example(), template.to_owned(), "app", &[])
     }
 
     #[test]
@@ -166,7 +231,7 @@ version: '3.8'
     fn the_id_is_filled_in_but_not_compared() {
         let one = rendered(VERSION_1).unwrap();
         let vars = DeployVars { id: "app.production.other".to_owned(), kind: Kind::Rollback, ..example() };
-        let other = Rendered::parse(vars, VERSION_1.to_owned(), "app").unwrap();
+        let other = Rendered::parse(vars, VERSION_1.to_owned(), "app", &[]).unwrap();
         assert!(one.text().contains("DEPLOY_ID: app.production.k3x9\n"), "{}", one.text());
         assert!(one.is_same_as(&other));
         assert!(!one.is_same_as(&rendered(&VERSION_1.replace("8080", "8081")).unwrap()));
@@ -195,8 +260,37 @@ version: '3.8'
         assert!(missing.contains("compose_service"), "{missing}");
         assert!(error("services: {}").contains("none at all"));
         assert!(error("services:\n  app:\n    image: 'x/app:'\n").contains("${DEPLOY_TAG:?}"));
-        assert!(error("services:\n  app:\n    image: x/app:latest\n").contains("whatever the tag is"));
+        let side = error("services:\n  app: {image: 'x:v42'}\n  side: {build: .}\n");
+        assert!(side.contains("service side has no image"), "{side}");
         assert!(error("services:\n  app:\n    build: .\n").contains("has no image"));
         assert!(error("a: [").contains("not YAML"));
+    }
+
+    #[test]
+    fn the_tag_itself_is_compared() {
+        let of = |image: &str, tag: &str| {
+            let vars = DeployVars { tag: tag.parse().unwrap(), ..example() };
+            Rendered::parse(vars, format!("services:\n  app:\n    image: {image}\n"), "app", &[]).unwrap()
+        };
+        assert!(of("r:5000/app:12", "12").is_named_after_tag());
+        for image in ["127.0.0.1:47312/app:v1", "12/app", "app12:latest", "app:v12", "app:12@sha256:12"] {
+            assert!(!of(image, "12").is_named_after_tag(), "{image}");
+        }
+        let differs = |one: &str, other: &str| of(one, "12").check_differs_from(&of(other, "13"));
+        assert!(differs("app:12-slim", "app:13-slim").is_ok());
+        assert!(differs("app:v1", "app:v1").unwrap_err().to_string().contains("app:v1 whatever the tag is"));
+        assert!(differs("app:12@sha256:1", "app:13@sha256:1").is_err());
+    }
+
+    #[test]
+    fn containers_are_counted_and_profiles_that_are_off_are_not() {
+        let text = "services:\n  app: {image: 'x:v42', deploy: {replicas: 2}}\n  side: {image: y, scale: 0}\n  \
+                    debug: {profiles: [tools], build: .}\n";
+        let counts = |rendered: &Rendered| format!("{:?}", rendered.counts());
+        let off = rendered(text).unwrap();
+        assert_eq!(counts(&off), r#"{"app": 2, "side": 0}"#);
+        assert_eq!(off.other_images(), ["y"]);
+        let on = Rendered::parse(example(), text.replace("build: .", "image: z"), "app", &["tools".to_owned()]);
+        assert_eq!(counts(&on.unwrap()), r#"{"app": 2, "debug": 1, "side": 0}"#);
     }
 }

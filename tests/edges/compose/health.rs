@@ -37,7 +37,7 @@ fn a_container_that_never_becomes_healthy_is_at_fault_when_time_is_up() {
     let failure = project.wait_healthy(&rendered, &brief, &before, None, &never).unwrap_err();
     let HealthFailure::Unhealthy(reason) = failure else { panic!("{failure}") };
     assert!(reason.contains("its health check says: wget: server returned error: HTTP/1.1 404"), "{reason}");
-    assert!(!project.is_healthy_now(&brief).unwrap());
+    assert!(!project.is_healthy_now(&rendered, &brief).unwrap());
     assert!(project.evidence(&rendered).unwrap().health.contains("404"));
 }
 

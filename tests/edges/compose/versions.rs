@@ -51,7 +51,7 @@ with_both! {
         assert_eq!(container.state, ContainerState::Running);
         assert_eq!(Some(&container.image), project.image_present(rendered.image()).unwrap().as_ref());
         assert!(project.runs(&rendered).unwrap());
-        assert!(project.is_healthy_now(&health()).unwrap());
+        assert!(project.is_healthy_now(&rendered, &health()).unwrap());
         let environment = lab.engine.docker(&["inspect", "-f", "{{.Config.Env}}", &container.id]);
         assert!(environment.contains("DEPLOY_ID=app.production.of-v1 "), "{environment}");
         assert!(environment.contains("DEPLOY_KIND=deploy"), "{environment}");
@@ -114,6 +114,54 @@ with_both! {
         let failure = deploy(&lab.project(version), "v1").unwrap_err();
         let HealthFailure::Unhealthy(reason) = failure else { panic!("{failure}") };
         assert!(reason.contains("restart") && reason.contains("no database called orders"), "{reason}");
+    };
+
+    a_container_that_is_missing_is_missed => |version| {
+        let lab = Lab::new();
+        lab.push("v1", Behaviour::Good);
+        lab.file("    deploy: {replicas: 2}\n");
+        let project = lab.project(version);
+        let rendered = deploy(&project, "v1").unwrap();
+        assert!(project.is_healthy_now(&rendered, &health()).unwrap());
+        lab.engine.docker(&["rm", "--force", &project.container().unwrap().unwrap().id]);
+        assert!(!project.is_healthy_now(&rendered, &health()).unwrap());
+        project.up(&rendered, false, &never).unwrap();
+        let again = project.render(&vars("v1"), &never).unwrap();
+        let before = project.up(&again, false, &never).unwrap();
+        project.wait_healthy(&again, &health(), &before, None, &never).unwrap();
+    };
+
+    a_helper_that_needs_two_tries_is_no_broken_release => |version| {
+        let lab = Lab::new();
+        lab.push("v1", Behaviour::Good);
+        let helper = "restart: on-failure\n    command: [sh, -c, \"if [ -e /tried ]; then exit 0; fi; touch /tried; exit 1\"]";
+        lab.file(&format!("  migrate:\n    image: {}:v1\n    {helper}\n", lab.image()));
+        let project = lab.project(version);
+        deploy(&project, "v1").unwrap();
+        // One that never comes up is, with its own words as evidence.
+        lab.file(&format!(
+            "  side:\n    image: {}:v1\n    restart: always\n    command: [sh, -c, \"echo no app yet; exit 1\"]\n",
+            lab.image()
+        ));
+        let failure = deploy(&project, "v1").unwrap_err();
+        let HealthFailure::Unhealthy(reason) = failure else { panic!("{failure}") };
+        assert!(reason.contains("side") && reason.contains("no app yet"), "{reason}");
+        let evidence = project.evidence(&project.render(&vars("v1"), &never).unwrap()).unwrap();
+        assert!(evidence.logs.contains("no app yet"), "{evidence}");
+    };
+
+    an_image_must_follow_the_tag => |version| {
+        let lab = Lab::new();
+        let project = lab.project(version);
+        lab.write("services:\n  app:\n    image: 127.0.0.1:47312/app:v1\n");
+        let error = format!("{:#}", project.render(&vars("12"), &never).unwrap_err());
+        assert!(error.contains("app:v1 whatever the tag is"), "{error}");
+        lab.write("services:\n  app:\n    image: \"r/app:${DEPLOY_TAG:?}-slim\"\n  debug:\n    profiles: [tools]\n    image: r/debug\n");
+        let rendered = project.render(&vars("12"), &never).unwrap();
+        assert_eq!((rendered.image(), rendered.other_images().len()), ("r/app:12-slim", 0));
+        lab.write("services:\n  app:\n    image: \"r/app:${DEPLOY_TAG:?}\"\n  side:\n    build: .\n");
+        let error = format!("{:#}", project.render(&vars("12"), &never).unwrap_err());
+        assert!(error.contains("service side has no image"), "{error}");
     };
 
     a_container_that_cannot_be_started_is_at_fault => |version| {
