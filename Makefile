@@ -1,6 +1,6 @@
 # Thin: what each target does stands in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench model build install-tools clean
+.PHONY: help demo test lint machines bench model build install-tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -10,6 +10,9 @@ demo: ## six boxes on this machine: v1, v2, a broken v3, a promoted v4 (KEEP=1 l
 
 test: ## every test, on real Serf, Redis, Docker, registry, AWS CLI and moto
 	@scripts/test.sh
+
+machines: ## README's fleet, step by step, on Debian machines with systemd, and what happens to them (root)
+	@scripts/machines.sh
 
 lint: ## rustfmt, clippy, cargo deny, shellcheck
 	@scripts/lint.sh

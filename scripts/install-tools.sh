@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing for a purpose, and only that:
 #
-#   scripts/install-tools.sh [demo] [test] [lint]     (default: all three)
+#   scripts/install-tools.sh [demo] [test] [lint] [machines]     (default: the first three)
 #
 # Says first what it will install. Debian packages by apt-get (sudo where not root); the rest into $DEPLOYCTL_TOOLS
 # (default target/tools), where `make clean` removes it. NO_INSTALL=1: only says what is missing, and fails if anything is.
@@ -11,7 +11,7 @@ source "$(dirname "$0")/lib.sh"
 
 purposes=" ${*:-demo test lint} "
 for purpose in $purposes; do
-    [[ $purpose =~ ^(demo|test|lint)$ ]] || die "no such purpose: $purpose (there are demo, test and lint)"
+    [[ $purpose =~ ^(demo|test|lint|machines)$ ]] || die "no such purpose: $purpose (there are demo, test, lint and machines)"
 done
 wants() {
     local purpose
@@ -57,6 +57,20 @@ look() {
         needs systemd-analyze systemd
         compose_v2_present || extras+=(compose_v2)
     fi
+    if wants machines; then
+        needs serf serf
+        needs docker-registry docker-registry
+        needs curl curl
+        needs jq jq
+        needs ip iproute2
+        needs unshare util-linux
+        needs openssl openssl
+        needs htpasswd apache2-utils
+        needs mmdebstrap mmdebstrap
+        needs busybox busybox-static
+        python_tools_present || [[ " ${extras[*]} " == *" python_tools "* ]] || extras+=(python_tools)
+        [[ -e $tools/machines/ready ]] || extras+=(machine_files)
+    fi
     if wants lint; then
         needs shellcheck shellcheck
         cargo_deny >/dev/null || extras+=(cargo_deny)
@@ -71,6 +85,7 @@ describe() {
         python_tools) echo "awscli and moto[server] (Python, in $tools/venv)" ;;
         compose_v2) echo "docker compose version 2 (in $tools/docker)" ;;
         cargo_deny) echo "cargo-deny (in $tools/bin)" ;;
+        machine_files) echo "Debian 12 for the machines of 'make machines' (1 GB, in $tools/machines)" ;;
     esac
 }
 
@@ -158,6 +173,31 @@ install_cargo_deny() {
         cargo install --quiet --locked --root "$tools" cargo-deny@0.20.2
     fi
     rm -rf "$dir"
+}
+
+# Two layers for the machines: `base` is a Debian as a provider hands it out, with the packages that provision.sh installs
+# in apt's cache (the machines reach no mirror); `packages` lies above it and has those of a box installed.
+install_machine_files() {
+    local dir=$tools/machines wanted='serf docker.io docker-compose awscli'
+    as_root rm -rf "$dir"
+    mkdir -p "$dir/packages" "$dir/work" "$dir/root"
+    as_root mmdebstrap --quiet --mode=root --variant=minbase --aptopt='Acquire::Check-Valid-Until "false"' \
+        --aptopt='Acquire::Languages "none"' --skip=cleanup/apt \
+        --include=systemd,systemd-sysv,dbus,iproute2,ca-certificates,curl,openssl,procps,adduser,netbase,udev,kmod \
+        --customize-hook="chroot \"\$1\" apt-get -qq update" \
+        --customize-hook="chroot \"\$1\" apt-get -qq -y --download-only --no-install-recommends install $wanted redis-server" \
+        bookworm "$dir/base" "deb $(debian_mirror) bookworm main"
+    # In a mount namespace of its own: nothing stays mounted, whatever happens.
+    # shellcheck disable=SC2016 # the inner shell expands it
+    as_root unshare --mount sh -euc '
+        cd "$1"
+        mount -t overlay machines -o lowerdir=base,upperdir=packages,workdir=work root
+        printf "#!/bin/sh\nexit 101\n" >root/usr/sbin/policy-rc.d
+        chmod 755 root/usr/sbin/policy-rc.d
+        chroot root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-download --no-install-recommends $2 >/dev/null
+        rm root/usr/sbin/policy-rc.d
+    ' - "$dir" "$wanted"
+    touch "$dir/ready"
 }
 
 look
