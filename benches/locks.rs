@@ -11,6 +11,8 @@ mod support;
 mod ours;
 #[path = "locks/plain.rs"]
 mod plain;
+#[path = "locks/sizes.rs"]
+mod sizes;
 
 use std::{
     sync::Mutex,
@@ -39,6 +41,12 @@ struct Line {
 fn main() {
     let scope = Scope::new();
     let redis = Redis::start(&scope);
+    if std::env::var_os("SIZES").is_some() {
+        let over = by_size(&redis);
+        drop(redis);
+        drop(scope);
+        std::process::exit(i32::from(over));
+    }
     let arrived = [ours::arrive(&redis), plain::arrive(&redis)];
     let waited = [ours::wait(&redis), plain::wait(&redis)];
     let handed = [ours::hand_over(&redis, WAITING), plain::hand_over(&redis, WAITING)];
@@ -56,13 +64,45 @@ fn main() {
         let limit = limit.map_or_else(String::new, |limit| format!("{limit}"));
         println!("{what:54} {ours:>10.2} {plain:>10.2} {:>7.1}x  {limit}", plain / ours);
     }
+    let over = by_size(&redis);
     let missed: Vec<_> = lines.iter().filter(|line| line.limit.is_some_and(|limit| line.ours > limit)).collect();
     for Line { what, ours, limit, .. } in &missed {
         eprintln!("{what}: {ours:.2}, over the limit of {}", limit.unwrap_or_default());
     }
     drop(redis);
     drop(scope);
-    std::process::exit(i32::from(!missed.is_empty()));
+    std::process::exit(i32::from(over || !missed.is_empty()));
+}
+
+/// Prints what one box costs Redis at every size, ours over the plain scheme's; whether a limit is missed.
+/// `SIZES=100,1000` measures only these.
+fn by_size(redis: &Redis) -> bool {
+    let chosen = std::env::var("SIZES").ok();
+    let chosen: Option<Vec<&str>> = chosen.as_ref().map(|list| list.split(',').collect());
+    let wanted = |size: &usize| chosen.as_ref().is_none_or(|list| list.contains(&size.to_string().as_str()));
+    let measured: Vec<(usize, [sizes::Column; 2])> = (0..sizes::SIZES.len())
+        .filter(|at| wanted(&sizes::SIZES[*at]))
+        .map(|at| (at, [sizes::ours(redis, sizes::SIZES[at]), sizes::plain(redis, sizes::SIZES[at])]))
+        .collect();
+    print!("\n{:54}", "Redis's time for one box, in us");
+    measured.iter().for_each(|(at, _)| print!(" {:>12} {:>10}", format!("{} boxes", sizes::SIZES[*at]), "plain"));
+    println!("  limit");
+    let mut missed = false;
+    for (row, (what, limits)) in sizes::ROWS.iter().enumerate() {
+        print!("{what:54}");
+        for (_, [ours, plain]) in &measured {
+            let plain = if plain[row].is_nan() { "-".to_owned() } else { format!("{:.0}", plain[row]) };
+            print!(" {:>12.0} {plain:>10}", ours[row]);
+        }
+        println!("  {}", limits.iter().flatten().map(|limit| format!("{limit}")).collect::<Vec<_>>().join(", "));
+        for (at, [ours, _]) in &measured {
+            if limits[*at].is_some_and(|limit| ours[row] > limit) {
+                eprintln!("{what}, {} boxes: {:.0}, over the limit", sizes::SIZES[*at], ours[row]);
+                missed = true;
+            }
+        }
+    }
+    missed
 }
 
 fn line(what: &'static str, [ours, plain]: [f64; 2], limit: Option<f64>) -> Line {

@@ -18,7 +18,7 @@ use crate::{ARRIVING, Arrival, Hands, WAITING, WATCHED, commands, forget, forget
 const TTL: Duration = Duration::from_secs(900);
 const POLL: Duration = Duration::from_secs(5);
 
-fn locks(redis: &Redis) -> Coordinator {
+pub fn locks(redis: &Redis) -> Coordinator {
     let place = Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
     Coordinator::new(RedisConnection::new(&Secret::new(redis.url()), "bench").unwrap(), &place)
 }
@@ -27,7 +27,7 @@ fn boxes(count: usize) -> Vec<BoxName> {
     (0..count).map(|at| format!("box-{at}").parse().unwrap()).collect()
 }
 
-fn begin(redis: &Redis, boxes: &[BoxName], max_parallel: &str) {
+pub fn begin(redis: &Redis, boxes: &[BoxName], max_parallel: &str) {
     forget(redis);
     let doc = serde_json::json!({
         "id": "d", "role": "app", "environment": "staging", "tag": "v2", "kind": "deploy", "by": "bench", "max_parallel": max_parallel,
