@@ -154,9 +154,24 @@ impl Coordinator {
         retry: bool,
         epoch: Option<&str>,
     ) -> Result<JoinReply> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Answer {
+            Reply(JoinReply),
+            /// The deploy does not know the list yet.
+            Unknown {},
+        }
         let mut boxes: Vec<&BoxName> = boxes.iter().collect();
         boxes.sort_unstable();
-        self.call(Script::Join, &json!({"box": name, "deploy": deploy, "boxes": boxes, "retry": retry, "epoch": epoch}))
+        let mut args = json!({"box": name, "deploy": deploy, "retry": retry, "epoch": epoch});
+        // The list is long and nearly always known: its SHA-1, as Redis computes it, is sent first.
+        let words: Vec<&str> = boxes.iter().map(|name| name.as_str()).collect();
+        args["digest"] = json!(redis::Script::new(&words.join(",")).get_hash());
+        if let Answer::Reply(reply) = self.call(Script::Join, &args)? {
+            return Ok(reply);
+        }
+        args["boxes"] = json!(boxes);
+        self.call(Script::Join, &args)
     }
 
     /// Asks for a lock that lives `ttl`; `token` must be new. In a new epoch nothing is granted for `settle`.

@@ -57,6 +57,7 @@ fn command(dice: &mut Dice) -> Vec<String> {
         "HINCRBY n f -1",
         "SADD s v",
         "SREM s v",
+        "SISMEMBER s v",
         "SMEMBERS s",
         "LLEN l",
         "RPUSH l v",

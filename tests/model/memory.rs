@@ -193,6 +193,7 @@ impl Memory {
                 let set = data!(self, key, Set);
                 count(rest.iter().filter(|member| set.remove(*member)).count())
             }
+            "SISMEMBER" => count(usize::from(self.members(key).contains(&rest[0]))),
             "SMEMBERS" => texts(&self.members(key)),
             "LLEN" => count(data!(self, key, List).len()),
             "RPUSH" => {

@@ -158,9 +158,11 @@ fn table_agrees(state: &State, deploy: usize) -> Result<(), String> {
             format!("remaining is {remaining}, {unfinished} are unfinished")
         })?;
     }
-    for (phase, count) in state.memory.hash(&format!("{base}tally")).filter(|(field, _)| {
-        !["progress", "members", "begun", "gone_by_silence", "looked", "gap"].contains(&field.as_str())
-    }) {
+    for (phase, count) in state
+        .memory
+        .hash(&format!("{base}tally"))
+        .filter(|(field, _)| !["progress", "begun", "gone_by_silence", "looked", "gap"].contains(&field.as_str()))
+    {
         let counted = rows.iter().filter(|(_, row)| row["phase"] == phase.as_str()).count();
         require(*count == counted.to_string(), || format!("the tally says {count} {phase}, the table {counted}"))?;
     }

@@ -27,6 +27,8 @@ redis.call('ZADD', base .. 'deploys', now, doc.id)
 redis.call('HSET', of(doc.id, 'tally'), 'progress', now, 'begun', #arg.boxes)
 redis.call('SET', of(doc.id, 'remaining'), 0)
 for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
+table.sort(arg.boxes)
+redis.call('SADD', of(doc.id, 'members'), digest_of(arg.boxes))
 freed(1)
 
 local queued, replaced = read('queued'), nil

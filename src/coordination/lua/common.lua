@@ -29,6 +29,9 @@ end
 
 local function tally(id, field) return tonumber(redis.call('HGET', of(id, 'tally'), field) or 0) end
 
+-- What names a sorted list of boxes.
+local function digest_of(boxes) return redis.sha1hex(table.concat(boxes, ',')) end
+
 local function size_of(id) return redis.call('HLEN', of(id, 'boxes')) - tally(id, 'gone') end
 
 -- n = max(1, floor(size × max_parallel)), at most the size.
@@ -252,7 +255,7 @@ local function holder(id, me)
 end
 
 local function keep_for_a_while(id)
-  for _, part in ipairs({ 'record', 'boxes', 'remaining', 'tally', 'failed', 'cancel', 'hold' }) do
+  for _, part in ipairs({ 'record', 'boxes', 'remaining', 'tally', 'failed', 'members', 'cancel', 'hold' }) do
     redis.call('PEXPIRE', of(id, part), KEPT)
   end
 end
