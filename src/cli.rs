@@ -1,10 +1,13 @@
 //! The command line: types only. What they mean is in [`crate::commands`].
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::names::{BoxName, Environment, Role, Tag};
+use crate::{
+    config::Scope,
+    names::{BoxName, Environment, Role, Tag},
+};
 
 /// A fleet that deploys itself: rolling Docker deploys over Serf, under Redis locks.
 #[derive(Debug, Parser)]
@@ -54,7 +57,13 @@ pub enum Command {
     Out(Out),
     /// Box: bring this box back after `out`
     In(In),
-    /// Box: check everything that a deploy needs, and say how to mend it
+    /// Write the first configuration of a box, or of the service's host
+    #[command(subcommand)]
+    Init(Init),
+    /// Make a token
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Check everything that this box, host or laptop needs, and say how to mend it
     Doctor,
     /// Run the deployment service
     Service,
@@ -297,6 +306,82 @@ pub struct In {
     pub reason: Option<String>,
 }
 
+/// `init`
+#[derive(Debug, Subcommand)]
+pub enum Init {
+    /// A box: its roles, and where the service is
+    Box(InitBox),
+    /// The service's host: roles, environments and a token for each kind of caller
+    Service(InitService),
+}
+
+/// `init box`: what is missing is asked on a terminal.
+#[derive(Debug, Args)]
+pub struct InitBox {
+    /// A role; again, or with commas, for more
+    #[arg(short, long, value_delimiter = ',')]
+    pub role: Vec<Role>,
+    /// Where the deployment service is
+    #[arg(long, value_name = "URL")]
+    pub service_url: Option<String>,
+    /// The target group that sends requests; with ROLE= in front that of one role
+    #[arg(long, value_name = "[ROLE=]ARN", conflicts_with = "no_load_balancer")]
+    pub target_group: Vec<String>,
+    /// Nothing sends requests to these roles
+    #[arg(long)]
+    pub no_load_balancer: bool,
+    /// A URL that answers with 2xx when the container works; with ROLE= in front that of one role
+    #[arg(long, value_name = "[ROLE=]URL")]
+    pub health_url: Vec<String>,
+    /// The file that will hold the URL of Redis
+    #[arg(long, value_name = "FILE", default_value = "redis-url")]
+    pub redis_url_file: PathBuf,
+    /// The file that will hold the box's token
+    #[arg(long, value_name = "FILE", default_value = "token")]
+    pub token_file: PathBuf,
+}
+
+/// `init service`: what is missing is asked on a terminal.
+#[derive(Debug, Args)]
+pub struct InitService {
+    /// A role; again, or with commas, for more
+    #[arg(short, long, value_delimiter = ',')]
+    pub role: Vec<Role>,
+    /// An environment; again, or with commas, for more, in the order of promotion
+    #[arg(short, long, value_delimiter = ',')]
+    pub environment: Vec<Environment>,
+    /// Where the service listens
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8700")]
+    pub listen: SocketAddr,
+    /// A complete deploy starts the next environment's by itself
+    #[arg(long)]
+    pub auto_promote: bool,
+    /// The file that will hold the URL of Redis
+    #[arg(long, value_name = "FILE", default_value = "redis-url")]
+    pub redis_url_file: PathBuf,
+}
+
+/// `token`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Prints a new token, and below it the line for `service.tokens`
+    New(TokenNew),
+}
+
+/// `token new`
+#[derive(Debug, Args)]
+pub struct TokenNew {
+    /// Whose it is: stands in the audit log
+    #[arg(long)]
+    pub name: String,
+    /// What it may do: read, publish, start, cancel, unlock, box; `start:staging` narrows one
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',', required = true)]
+    pub can: Vec<Scope>,
+    /// Keep the token in a new file of mode 0600 instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
 /// `worker`
 #[derive(Debug, Args)]
 pub struct Worker {
@@ -342,6 +427,9 @@ mod tests {
             "out -r app --reason why",
             "in -r app --reason why",
             "doctor",
+            "token new --name ci --can publish,start:staging --file token",
+            "init box -r app,web --service-url http://x --no-load-balancer",
+            "init service -r app -e staging,production --auto-promote",
             "service",
             "check-config --config /etc/x.json",
             "worker -r app --new-session",

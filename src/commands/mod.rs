@@ -4,6 +4,7 @@ mod cancel;
 mod doctor;
 mod freeze;
 mod handle;
+mod init;
 mod locks;
 mod out;
 mod publish;
@@ -12,6 +13,7 @@ mod service;
 mod start;
 mod status;
 mod sync;
+mod token;
 mod unlock;
 mod watch;
 mod worker;
@@ -22,7 +24,7 @@ use anyhow::{Context as _, Result};
 use log::LevelFilter;
 
 use crate::{
-    cli::{Cli, Command, PlaceArgs},
+    cli::{Cli, Command, PlaceArgs, TokenCommand},
     client::{self, Client},
     config::Config,
     exit::Exit,
@@ -62,6 +64,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Status(args) => status::run(&configuration(cli)?, args),
         Command::Locks(args) => locks::run(&configuration(cli)?, args),
         Command::Doctor => doctor::run(cli),
+        Command::Init(what) => init::run(cli, what),
+        Command::Token(TokenCommand::New(args)) => token::new(args),
         Command::Freeze(args) => freeze::freeze(&configuration(cli)?, args),
         Command::Unfreeze(args) => freeze::unfreeze(&configuration(cli)?, args),
         Command::Unlock(args) => unlock::run(&configuration(cli)?, args),

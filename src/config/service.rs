@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::duration;
 use crate::{
@@ -48,7 +48,7 @@ impl ServiceConfig {
 }
 
 /// A bearer token, by its SHA-256, so that the configuration can be read by people who may not act.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Token {
     /// Stands in the audit log.
@@ -60,8 +60,8 @@ pub struct Token {
 }
 
 /// One permission of a token: a verb, in all environments or in one.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Scope {
     /// What.
     pub verb: Verb,
@@ -122,6 +122,28 @@ impl TryFrom<String> for Scope {
             None => (text.as_str(), None),
         };
         Ok(Self { verb: verb.parse()?, environment })
+    }
+}
+
+impl FromStr for Scope {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<Scope> for String {
+    fn from(scope: Scope) -> Self {
+        scope.to_string()
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.environment {
+            Some(environment) => write!(f, "{}:{environment}", self.verb),
+            None => self.verb.fmt(f),
+        }
     }
 }
 
