@@ -154,7 +154,8 @@ modes() { # NAME: of what provisioning and deploying wrote; nothing secret is fo
     # shellcheck disable=SC2016 # the inner shell expands it
     on "$1" bash -euc '
         cd /; find etc/deployctl etc/serf var/lib/deployctl var/lib/serf -printf "%m %u:%g %p\n" 2>/dev/null | sort -k3
-        if find etc/deployctl/token etc/deployctl/redis-url etc/serf/key.json var/lib/deployctl var/lib/serf -perm /o=rwx 2>/dev/null | grep .; then exit 1; fi
+        if find etc/deployctl/token etc/deployctl/redis-url etc/serf/key.json var/lib/deployctl var/lib/serf -maxdepth 0 \
+            -perm /o=rwx 2>/dev/null | grep .; then exit 1; fi
         if find etc/deployctl etc/serf usr/local/bin usr/local/lib/deployctl etc/systemd/system -perm /o=w -not -type l | grep .; then exit 1; fi
         echo "$(find etc/deployctl etc/serf var/lib/deployctl | wc -l) files, no secret is readable for others, nothing writable"'
 }
@@ -189,8 +190,105 @@ check "step 4, dry run" laptop "$(command_of 'deployctl start --role app --envir
 check "step 4, start" laptop "$(section | grep -x '\$ deployctl start.*--wait' | sed 's/^\$ //')"
 check "box-1 has v2" serves box-1 v2
 check "box-1 is in service" serving box-1
-check "modes on box-1" modes box-1
 check "modes on deploys" modes deploys
+
+step "Two more boxes, and a day of deploys"
+provision='scripts/provision.sh box'
+join_fleet() { # NUMBER: a machine like box-1
+    registry_login "box-$1" && as_readme "box-$1" "$(command_of "$provision")" && on "box-$1" deployctl sync
+}
+for number in 2 3; do
+    box_new "$number" packages
+    check "box-$number joins" join_fleet "$number"
+done
+check "three boxes are in service" within 30 serving box-1 box-2 box-3
+for tag in v3 v4 v5 v6 v7; do
+    check "$tag is pushed and published" eval "push_image $tag && laptop 'deployctl publish -r app -t $tag'"
+done
+
+# ask PATH FILTER: of the service's API, by jq.
+ask() { curl -fsS -m 5 -H "Authorization: Bearer $(cat token-ops)" "http://deploys.internal:8700/v1/$1" | jq -er "$2"; }
+newest() { ask 'deploys?role=app&environment=staging&limit=1' '.deploys[0] | "\(.tag) \(.state)"'; }
+ended() { # TAG STATE
+    local said
+    said=$(newest) && echo "$said" && [[ $said == "$1 $2" ]]
+}
+out_box() { ask 'locks?role=app&environment=staging' '.out[0].box'; }
+# start TAG: sets `box` to the first one that is out.
+start() {
+    who=ops laptop "deployctl start -r app -e staging -t $1" && box=$(within 60 out_box) && echo "$box is out"
+}
+all_serve() {
+    local box
+    for box in box-1 box-2 box-3; do serves "$box" "$1" || return; done
+}
+no_one_is_out() { [[ $(ask 'locks?role=app&environment=staging' '.out | length') == 0 ]] && echo "no box is out"; }
+exits() { # CODE COMMAND...
+    local code=0
+    "${@:2}" || code=$?
+    echo "exit code $code" && ((code == $1))
+}
+
+: >"$dir/samples"
+while sleep 0.3; do in_service | wc -l >>"$dir/samples"; done &
+sampler=$!
+check "a good deploy" laptop "deployctl start -r app -e staging -t v4 --wait"
+kill "$sampler"
+check "never fewer than two in service" eval "sort -n $dir/samples | head -n 1 | grep -x '[23]'"
+check "every box has v4" all_serve v4
+check "a broken one is told as such" exits 4 laptop "deployctl start -r app -e staging -t v3 --wait"
+check "every box has v4 again" all_serve v4
+check "in service" within 20 serving box-1 box-2 box-3
+
+start v5 >/dev/null
+check "cancel while $box is out" eval 'who=ops laptop "deployctl cancel -r app -e staging --reason test"'
+check "it ends cancelled" within 60 ended v5 cancelled
+check "no one is left out" within 60 no_one_is_out
+check "in service" within 20 serving box-1 box-2 box-3
+
+start v6 >/dev/null
+on "$box" systemctl kill --signal KILL deployctl@app
+check "the worker of $box killed, the service restarted" on deploys systemctl restart deployctl-service
+check "the deploy ends all the same" within 180 ended v6 deployed
+check "every box has v6" all_serve v6
+check "in service" within 20 serving box-1 box-2 box-3
+
+start v7 >/dev/null
+on "$box" systemctl reboot
+stays_out() {
+    local try
+    for ((try = 0; try < 10; try++)); do
+        if in_service | grep -x "$box"; then return 1; fi
+        sleep 0.5
+    done
+    echo "$box got no request while it went down"
+}
+check "$box, rebooted while it is out, stays out" stays_out
+check "the deploy ends all the same" within 180 ended v7 deployed
+check "every box has v7" all_serve v7
+
+start v6 >/dev/null
+check "systemctl stop of the worker of $box" on "$box" systemctl stop deployctl@app
+check "no one is left out by it" within 120 no_one_is_out
+check "v6 ends" within 120 ended v6 deployed
+
+step "Auto-scaling"
+hook_answered() { tail -n 1 "$dir/cloud/hooks" | grep "$1"; }
+box_new 4 packages
+check "box-4 is provisioned" eval "registry_login box-4 && as_readme box-4 \"\$(command_of '$provision')\""
+check "the launch hook" on box-4 /usr/local/lib/deployctl/autoscaling.sh launch app launch
+check "is answered CONTINUE" hook_answered LifecycleActionResult=CONTINUE
+check "box-4 has v6" serves box-4 v6
+check "and is in service" within 20 serving box-1 box-2 box-3 box-4
+rm -f "$dir/cloud/hooks"
+on box-4 sh -c 'printf "AUTOSCALING_GROUP=app\nTERMINATE_HOOK=terminate\n" >/etc/deployctl/environment'
+check "the terminate unit waits" on box-4 sh -c 'systemctl start deployctl-terminate && systemctl is-active deployctl-terminate'
+echo Terminated >"$dir/cloud/10.77.0.14.state"
+check "the terminate hook is answered" within 60 hook_answered LifecycleActionResult=CONTINUE
+check "box-4 is out of service" serving box-1 box-2 box-3
+check "its agent has left for good" on box-4 sh -c '! systemctl is-active serf'
+
+for number in 1 2 3; do check "modes on box-$number" modes "box-$number"; done
 
 step "$wrong checks failed, after $SECONDS s"
 ((wrong == 0))
