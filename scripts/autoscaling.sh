@@ -41,15 +41,20 @@ launch() {
 
 terminate() {
     until [[ $(ask_metadata autoscaling/target-lifecycle-state) == Terminated ]]; do sleep 5; done
-    local role roles
-    roles=$(serf info -format=json | sed -n 's/.*"images": *"\([^"]*\)".*/\1/p')
+    local info role roles
+    # An agent that does not answer yet does not mean that this box has no roles.
+    until info=$(serf info -format=json); do sleep 5; done
+    roles=$(sed -n 's/.*"images": *"\([^"]*\)".*/\1/p' <<<"$info")
     for role in ${roles//,/ }; do
-        # The group takes the box whatever we say: better out of turn than cut off.
-        timeout "$patience" deployctl out --role "$role" --reason "the auto-scaling group terminates this box" || true
+        # `out` gives up long before `patience` when AWS does not answer. The hook's own timeout decides about a box that
+        # does not get out: answered, the group would end a box that requests still reach.
+        # shellcheck disable=SC2016 # the inner shell expands it
+        timeout "$patience" bash -c 'until deployctl out --role "$1" --reason "$2"; do sleep 10; done' \
+            - "$role" "the auto-scaling group terminates this box" || return 1
     done
     # Debian's unit starts an agent that left again, and the box would count in the next deploy.
     systemctl stop serf || serf leave || true
-    answer CONTINUE
+    until answer CONTINUE; do sleep 5; done
 }
 
 [[ $# -eq 3 && $1 =~ ^(launch|terminate)$ ]] || {

@@ -128,5 +128,8 @@ fn worker(config: &Config) -> Finding {
         process::run(&Program::new(VERSION, ["systemctl", "cat", unit]), &never)
             .with_context(|| format!("systemd does not know {unit}: install the units from scripts/systemd"))?;
     }
+    // Fails for a disabled one.
+    process::run(&Program::new(VERSION, ["systemctl", "is-enabled", "--quiet", "deployctl-sync.timer"]), &never)
+        .context("deployctl-sync.timer is disabled: systemctl enable --now deployctl-sync.timer")?;
     Ok("systemd runs it as deployctl@ROLE.service".to_owned())
 }
