@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::calls::{
     Audit, AuditEntry, Completed, Deploys, Freeze, Freezes, NewBlame, NewCancel, NewDeploy, NewFreeze, NewMove,
-    NewRelease, Releases, Running, RunningBoxes,
+    NewPause, NewRelease, Releases, Running, RunningBoxes,
 };
 use crate::{
     names::{BoxName, Environment, Role, Tag},
@@ -177,9 +177,23 @@ pub struct Deploy {
     /// The deploy that this one was promoted from or rolls back.
     #[serde(default)]
     pub source: Option<String>,
+    /// Somebody has paused it: nobody takes a lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// The boxes, by name; empty in lists.
     #[serde(default)]
     pub boxes: Vec<BoxRow>,
+}
+
+/// Who paused a deploy, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// RFC 3339, UTC: since when.
+    pub at: String,
 }
 
 /// One box in a deploy.

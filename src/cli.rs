@@ -33,6 +33,10 @@ pub enum Command {
     Start(Start),
     /// Stop the deploy that is rolling
     Cancel(Cancel),
+    /// Let no box begin in the deploy that is rolling
+    Pause(Pause),
+    /// Let a paused deploy go on
+    Resume(Resume),
     /// Deploy the last tag that was complete before this one
     Rollback(Rollback),
     /// Start what one environment runs in the next one
@@ -159,6 +163,28 @@ pub struct Cancel {
     /// The release is broken: unfinished boxes go back, and nobody deploys it again
     #[arg(long)]
     pub broken: bool,
+}
+
+/// `pause`
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Why, for everybody who wonders
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// `resume`
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Why, for the audit log
+    #[arg(long)]
+    pub reason: Option<String>,
 }
 
 /// `rollback`
@@ -412,6 +438,8 @@ mod tests {
             "start --role app --environment staging --tag v1 --queue",
             "start -r app",
             "cancel -r app -e staging --reason why --broken",
+            "pause -r app -e staging --reason why",
+            "resume -r app -e staging",
             "rollback -r app -e staging -t v1",
             "promote -r app --from staging",
             "freeze -e production --reason why",

@@ -19,7 +19,7 @@ pub use self::error::Error;
 use crate::{
     api::{
         Audit, AuditEntry, Completed, Current, Deploy, Deploys, ErrorBody, Freeze, Freezes, Locks, NewBlame, NewCancel,
-        NewDeploy, NewFreeze, NewMove, NewRelease, Release, Releases, Running, RunningBoxes, StatusAnswer,
+        NewDeploy, NewFreeze, NewMove, NewPause, NewRelease, Release, Releases, Running, RunningBoxes, StatusAnswer,
     },
     config::Config,
     names::{BoxName, Environment, Place, Role, Tag},
@@ -135,6 +135,16 @@ impl Client {
     /// Cancels a deploy.
     pub fn cancel(&self, id: &str, cancel: &NewCancel) -> Result<Deploy> {
         self.post(&format!("/v1/deploys/{id}/cancel"), cancel)
+    }
+
+    /// Lets nobody begin in a deploy.
+    pub fn pause(&self, id: &str, reason: &str) -> Result<Deploy> {
+        self.post(&format!("/v1/deploys/{id}/pause"), &NewPause { reason: Some(reason.to_owned()) })
+    }
+
+    /// Lets a paused deploy go on.
+    pub fn resume(&self, id: &str, reason: Option<&str>) -> Result<Deploy> {
+        self.post(&format!("/v1/deploys/{id}/resume"), &NewPause { reason: reason.map(str::to_owned) })
     }
 
     /// Goes back, to `tag` or to the last complete other one.

@@ -59,7 +59,10 @@ impl BoxRole<'_> {
                     };
                 }
                 AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(stop, cancel)),
-                AcquireReply::Wait { wait, epoch } => {
+                AcquireReply::Wait { wait, stands, epoch } => {
+                    if stands {
+                        since = Instant::now();
+                    }
                     if wait != waits_for {
                         info!("{}: waits for {wait}", self.place);
                         (waits_for, since) = (wait, Instant::now());

@@ -110,6 +110,14 @@ pub struct NewCancel {
     pub broken: bool,
 }
 
+/// The body of `POST /v1/deploys/ID/pause` and `POST /v1/deploys/ID/resume`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewPause {
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
 /// The body of `POST` and `DELETE /v1/freezes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewFreeze {

@@ -7,6 +7,7 @@ mod handle;
 mod init;
 mod locks;
 mod out;
+mod pause;
 mod publish;
 mod run;
 mod service;
@@ -61,6 +62,8 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Rollback(args) => start::rollback(&configuration(cli)?, args),
         Command::Promote(args) => start::promote(&configuration(cli)?, args),
         Command::Cancel(args) => cancel::run(&configuration(cli)?, args),
+        Command::Pause(args) => pause::pause(&configuration(cli)?, args),
+        Command::Resume(args) => pause::resume(&configuration(cli)?, args),
         Command::Status(args) => status::run(&configuration(cli)?, args),
         Command::Locks(args) => locks::run(&configuration(cli)?, args),
         Command::Doctor => doctor::run(cli),

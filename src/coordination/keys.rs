@@ -5,7 +5,7 @@
 //!
 //! | `PREFIX:{ENV:ROLE}:…` | holds | written by | expires |
 //! | --- | --- | --- | --- |
-//! | `current` | the newest deploy that began, JSON | `begin`, `gates`, whatever ends it | – |
+//! | `current` | the newest deploy that began, JSON | `begin`, `gates`, `pause`, whatever ends it | – |
 //! | `complete` | the last complete deploy, JSON | `end` | – |
 //! | `queued` | the deploy that waits, JSON | `queue`, `begin`, `cancel` | – |
 //! | `deploys` | ids by the time they began, sorted set | `begin`, `queue` | entries after 60 days |

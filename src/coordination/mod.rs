@@ -31,8 +31,8 @@ pub use self::{
     looks::RedisLooks,
     records::{DeployRecord, SCHEMA, rfc3339},
     replies::{
-        AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, Refusal, RenewReply,
-        UnlockReply,
+        AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, PauseReply, Refusal,
+        RenewReply, UnlockReply,
     },
     requests::{Finish, GateStep, Hand, Held, Members, RenewRequest, Survey, Timeouts},
 };
@@ -121,6 +121,11 @@ impl Coordinator {
     /// Claims the gates before the start for `owner`, or says how they went.
     pub fn gates(&mut self, id: &str, step: GateStep, owner: &str, reason: Option<&str>) -> Result<GateReply> {
         self.call(Script::Gates, &json!({"id": id, "step": step, "owner": owner, "reason": reason}))
+    }
+
+    /// Pauses the deploy `id` for `reason`, or lets it go on without one.
+    pub fn pause(&mut self, id: &str, by: &str, reason: Option<&str>) -> Result<PauseReply> {
+        self.call(Script::Pause, &json!({"id": id, "by": by, "reason": reason}))
     }
 
     /// Frees the lock and `out` entry of `name`; refused while it is renewed unless `force`.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{BoxRow, Deploy, Kind, Phase, State},
+    api::{BoxRow, Deploy, Kind, Pause, Phase, State},
     names::{BoxName, Environment, Role, Tag},
     parallel::MaxParallel,
 };
@@ -49,6 +49,21 @@ pub struct DeployRecord {
     /// The service process that asks those gates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate_owner: Option<String>,
+    /// Nobody begins while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseRecord>,
+    /// For how long it was paused before, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_for: Option<i64>,
+}
+
+/// A pause as the scripts write it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of api::Pause, which documents them")]
+pub struct PauseRecord {
+    pub by: String,
+    pub reason: String,
+    pub at: i64,
 }
 
 impl DeployRecord {
@@ -114,6 +129,11 @@ pub(super) fn summary(doc: &DeployRecord, size: u32, remaining: u32) -> Deploy {
         force: doc.force,
         last_good: doc.last_good.clone(),
         source: doc.source.clone(),
+        pause: doc.pause.as_ref().filter(|_| !doc.state().is_ended()).map(|pause| Pause {
+            by: pause.by.clone(),
+            reason: pause.reason.clone(),
+            at: rfc3339(pause.at),
+        }),
         boxes: Vec::new(),
     }
 }

@@ -31,6 +31,10 @@ pub enum Refusal {
     Nothing,
     /// Its holder renews it.
     Renewed,
+    /// Somebody has paused the deploy already.
+    Paused,
+    /// Nobody has paused the deploy.
+    NotPaused,
 }
 
 /// Why a deploy was stopped.
@@ -114,6 +118,15 @@ pub enum CancelReply {
     },
 }
 
+/// How `pause` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct PauseReply {
+    /// `ended`, `paused` or `not_paused`.
+    pub refused: Option<Refusal>,
+    /// For how many milliseconds it was paused, where it goes on.
+    pub lasted: Option<u64>,
+}
+
 /// How `unlock` went.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct UnlockReply {
@@ -180,6 +193,9 @@ pub enum AcquireReply {
     Wait {
         /// For what, for people.
         wait: String,
+        /// Somebody wants it so: the box's own deadline stands still.
+        #[serde(default)]
+        stands: bool,
         /// To be remembered.
         epoch: String,
     },

@@ -41,6 +41,8 @@ pub enum Script {
     Look,
     /// Tells how it does.
     Looked,
+    /// Lets nobody begin in the deploy that rolls, or lets it go on.
+    Pause,
 }
 
 impl Script {
@@ -62,6 +64,7 @@ impl Script {
             Self::Gates => include_str!("lua/gates.lua"),
             Self::Look => include_str!("lua/look.lua"),
             Self::Looked => include_str!("lua/looked.lua"),
+            Self::Pause => include_str!("lua/pause.lua"),
         }
     }
 

@@ -104,6 +104,13 @@ pub fn news(deploy: &Deploy, row: &BoxRow) -> Option<String> {
     (!known).then_some(detail)
 }
 
+/// What keeps a deploy from going on, because somebody wants it so.
+fn halts(style: Style, deploy: &Deploy, now: Timestamp) -> String {
+    let Some(pause) = &deploy.pause else { return String::new() };
+    let text = format!("paused for {} by {}: {}", age(now, &pause.at), pause.by, one_line(&pause.reason));
+    format!("; {}", style.paint(Paint::Yellow, &text))
+}
+
 /// How much a person wants to see a box in this phase.
 fn interest(phase: Phase) -> u8 {
     match phase {
@@ -134,7 +141,10 @@ pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> String {
             let state = style.paint(Paint::Blue, "rolling");
             let (tags, age, size, locks) =
                 (tags(deploy), age(now, &deploy.started_at), count(deploy.size), deploy.locks);
-            format!("{place}: {tags}, {state} for {age}: {done} of {size} finished, {locks} at a time{reason}")
+            format!(
+                "{place}: {tags}, {state} for {age}: {done} of {size} finished, {locks} at a time{reason}{}",
+                halts(style, deploy, now)
+            )
         }
         State::Deployed => {
             let state = style.paint(Paint::Green, "deployed");

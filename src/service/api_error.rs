@@ -34,6 +34,10 @@ pub enum Kind {
     NoGoodRelease,
     /// The deploy has ended.
     Ended,
+    /// The deploy is paused already.
+    Paused,
+    /// The deploy is not paused.
+    NotPaused,
     /// The lock's holder renews it.
     Renewed,
     /// Redis or the Serf agent does not answer.
@@ -58,6 +62,8 @@ impl Kind {
             Self::Rolling => "rolling",
             Self::NoGoodRelease => "no_good_release",
             Self::Ended => "ended",
+            Self::Paused => "paused",
+            Self::NotPaused => "not_paused",
             Self::Renewed => "renewed",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
@@ -79,6 +85,8 @@ impl Kind {
             | Self::Rolling
             | Self::NoGoodRelease
             | Self::Ended
+            | Self::Paused
+            | Self::NotPaused
             | Self::Renewed => 409,
             Self::Unavailable => 503,
             Self::Internal => 500,

@@ -39,6 +39,8 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> ApiResult<Respo
         ["v1", "deploys", _, "broken"] => &[("POST", handlers::deploys::broken)],
         ["v1", "deploys", _, "complete"] => &[("POST", handlers::deploys::complete)],
         ["v1", "deploys", _, "cancel"] => &[("POST", handlers::deploys::cancel)],
+        ["v1", "deploys", _, "pause"] => &[("POST", handlers::pauses::pause)],
+        ["v1", "deploys", _, "resume"] => &[("POST", handlers::pauses::resume)],
         ["v1", "rollbacks"] => &[("POST", handlers::deploys::roll_back)],
         ["v1", "promotions"] => &[("POST", handlers::deploys::promote)],
         ["v1", "status"] => &[("GET", handlers::status::show)],

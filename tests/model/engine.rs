@@ -11,7 +11,7 @@ use crate::model::memory::{Memory, Reply};
 /// The place in which everything happens.
 pub const BASE: &str = "m:{staging:app}:";
 
-const SCRIPTS: [Script; 12] = [
+const SCRIPTS: [Script; 13] = [
     Script::Begin,
     Script::Join,
     Script::Acquire,
@@ -24,6 +24,7 @@ const SCRIPTS: [Script; 12] = [
     Script::Unlock,
     Script::Queue,
     Script::Gates,
+    Script::Pause,
 ];
 
 /// A change of the Lua: where this stands, that is written instead.

@@ -122,6 +122,17 @@ impl<'a> Fleet<'a> {
                 self.run(state, Script::Cancel, &json!({"by": "ann", "reason": "enough"}));
                 Some(Ok(()))
             }
+            Action::Pause => {
+                let deploy = state.rolling().filter(|_| state.read("current")["pause"].is_null())?;
+                spend(&mut state.left.pauses)?;
+                self.run(state, Script::Pause, &json!({"id": deploy_id(deploy), "by": "ann", "reason": "errors?"}));
+                Some(Ok(()))
+            }
+            Action::Resume => {
+                let deploy = state.rolling().filter(|_| !state.read("current")["pause"].is_null())?;
+                self.run(state, Script::Pause, &json!({"id": deploy_id(deploy), "by": "ann"}));
+                Some(Ok(()))
+            }
             Action::Begin => {
                 spend(&mut state.left.deploys)?;
                 self.begin(state);
@@ -247,6 +258,7 @@ impl<'a> Fleet<'a> {
             "box": NAMES[at], "deploy": deploy_id(worker.deploy), "suffix": worker.suffix, "token": worker.token, "ttl": TTL,
             "surveys": [],
         });
+        let paused = !state.read("current")["pause"].is_null();
         let stopped = !state.cancel(worker.deploy).is_null();
         let answer = self.run(state, Script::Leave, &args);
         let now = state.memory.now;
@@ -255,6 +267,7 @@ impl<'a> Fleet<'a> {
         let going = machine.worker.as_mut().unwrap();
         match answer["refused"].as_str() {
             None if stopped => return Some(Err(format!("{} left after the cancel", NAMES[at]))),
+            None if paused => return Some(Err(format!("{} left during a pause", NAMES[at]))),
             None => {
                 going.stage = Stage::Out;
                 machine.out = true;

@@ -91,3 +91,13 @@ fn nobody_is_ever_lost() {
     let line = "elseif settled and WORKING[row.phase] and quiet >";
     is_found(line, "elseif nil and quiet >", ONE, Budget { kills: 1, ..NOTHING });
 }
+
+#[test]
+fn grants_during_a_pause() {
+    is_found("and pause_of(doc) or nil", "and nil or nil", ONE, Budget { pauses: 1, ..NOTHING });
+}
+
+#[test]
+fn leaving_during_a_pause() {
+    is_found("or pause_of(doc) then return", "then return", ONE, Budget { pauses: 1, ..NOTHING });
+}

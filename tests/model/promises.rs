@@ -56,6 +56,7 @@ impl Fleet<'_> {
     pub fn check_grant(&self, before: &State, at: usize) -> Result<(), String> {
         let deploy = before.rolling().ok_or("a grant after the end")?;
         require(before.cancel(deploy).is_null(), || "a grant after the cancel".to_owned())?;
+        require(before.read("current")["pause"].is_null(), || "a grant during a pause".to_owned())?;
         require(before.restarted.is_none(), || "a grant before everybody has said where it stands".to_owned())?;
         let key = format!("{BASE}deploy:d{deploy}:hold");
         let held = before

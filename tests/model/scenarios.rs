@@ -17,6 +17,7 @@ pub const NOTHING: Budget = Budget {
     blames: 0,
     cancels: 0,
     deploys: 0,
+    pauses: 0,
     repairs: 0,
     restarts: 0,
     flushes: 0,
@@ -32,6 +33,7 @@ const TROUBLE: Budget = Budget {
     blames: 2,
     cancels: 1,
     deploys: 1,
+    pauses: 1,
     repairs: 2,
     restarts: 1,
     flushes: 0,
@@ -118,6 +120,11 @@ fn the_release_is_broken() {
 #[test]
 fn a_person_cancels() {
     keeps(ONE, Budget { cancels: 1, kills: 1, ..NOTHING });
+}
+
+#[test]
+fn a_person_pauses_and_lets_it_go_on() {
+    keeps(TWO, Budget { pauses: 1, kills: 1, ..NOTHING });
 }
 
 #[test]

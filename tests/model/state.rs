@@ -28,6 +28,8 @@ pub struct Budget {
     pub cancels: u8,
     /// A second deploy.
     pub deploys: u8,
+    /// A person pauses a deploy, and lets it go on.
+    pub pauses: u8,
     /// A person lets a box try again.
     pub repairs: u8,
     /// Redis restarts with its data.
@@ -134,6 +136,8 @@ pub enum Action {
     Trust(usize),
     Repair(usize),
     Cancel,
+    Pause,
+    Resume,
     Begin,
     Restart,
     Flush,
@@ -151,6 +155,7 @@ impl Action {
     /// Everything, for every box.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Look, Self::Tick, Self::Cancel, Self::Begin, Self::Restart, Self::Flush];
+        all.extend([Self::Pause, Self::Resume]);
         for at in 0..NAMES.len() {
             all.extend([Self::Start(at), Self::Acquire(at), Self::Leave(at), Self::Hold(at), Self::Blame(at)]);
             all.extend([Self::Turn(at), Self::Stall(at), Self::Kill(at), Self::Die(at), Self::Suspect(at)]);
@@ -172,6 +177,7 @@ impl Action {
                 | Self::Blame(_)
                 | Self::Turn(_)
                 | Self::Trust(_)
+                | Self::Resume
                 | Self::Look
                 | Self::Tick
         )

@@ -11,6 +11,7 @@ mod keys;
 mod leaving;
 mod looks;
 mod owning;
+mod pausing;
 mod remaining;
 mod starting;
 mod verdicts;

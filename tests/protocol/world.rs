@@ -64,6 +64,8 @@ pub fn doc(id: &str) -> DeployRecord {
         ended: None,
         gated: None,
         gate_owner: None,
+        pause: None,
+        paused_for: None,
     }
 }
 

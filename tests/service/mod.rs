@@ -4,6 +4,7 @@ mod access;
 mod blame;
 mod failures;
 mod limits;
+mod pausing;
 mod promotion;
 mod records;
 mod rolling;

@@ -1,7 +1,8 @@
 -- acquire: a box asks for a lock.
 -- Promises: the boxes that hold a lock, are out, or failed in this deploy never exceed n through a grant made here. A
 -- box that is out always gets a lock, with a new token, even after a cancel or an end: it must be able to restore itself.
--- The reply says what such a lock is not for: `not_yet` (gated or held: wait), `cancel` and `over` (go back).
+-- The reply says what such a lock is not for: `not_yet` (gated, held or paused: wait), `cancel` and `over` (go back).
+-- `stands`: the wait is somebody's will, and no deadline of the box counts meanwhile.
 -- arg: box, deploy, token, ttl, settle (ms without grants in a new epoch), epoch;
 --      hand = { size, max_parallel } for work without a deploy
 
@@ -15,6 +16,9 @@ local suffix = own_lock(arg.box)
 
 local blaming = not hand and doc and holder(doc.id, arg.box)
 local not_yet = blaming and blaming .. ' finds out whether the release is broken' or nil
+-- Who left in this very deploy goes on: that restores capacity soonest.
+local stands = not hand and going and not (mine and mine.deploy == arg.deploy) and pause_of(doc) or nil
+not_yet = not_yet or stands
 if doc and not hand and doc.gated then not_yet = 'the gates before the start' end
 
 if not mine then
@@ -28,7 +32,7 @@ if not mine then
   if not wait and not suffix and not hand then wait = redis.call('GET', base .. 'full') or nil end
   if wait then
     if not hand then touch_row(doc.id, arg.box, wait) end
-    return reply({ wait = wait, epoch = settled.id })
+    return reply({ wait = wait, stands = stands ~= nil, epoch = settled.id })
   end
 end
 

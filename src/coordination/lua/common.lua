@@ -47,6 +47,12 @@ end
 -- A deploy goes on: it is the current one and has not ended.
 local function rolls(doc, id) return doc and doc.id == id and doc.state == 'rolling' end
 
+-- What nobody may begin for, as people read it: a pause.
+local function pause_of(doc)
+  if not doc or not doc.pause then return nil end
+  return 'paused by ' .. doc.pause.by .. ': ' .. doc.pause.reason
+end
+
 -- Rows ------------------------------------------------------------------------------------------------------------
 
 local function row_of(id, box)

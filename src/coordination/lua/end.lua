@@ -134,7 +134,7 @@ local function over(state, reason)
 end
 
 local cancel = cancel_of(id)
-if not cancel and now - doc.started > arg.deploy_timeout then
+if not cancel and not doc.pause and now - doc.started - (doc.paused_for or 0) > arg.deploy_timeout then
   cancel = set_cancel(id, { by = 'deployctl', reason = 'deploy_timeout has passed', failed = true })
 end
 if cancel then
@@ -180,11 +180,11 @@ if settled and not working and not doc.gated and not holder(id, '') then
     end
     return over('failed', reason)
   end
-  if now - last_heard > arg.join_timeout then
+  if not doc.pause and now - last_heard > arg.join_timeout then
     return over('failed', 'nothing was heard of ' .. table.concat(awaited, ', ') .. ' within join_timeout')
   end
 end
-if now - tally(id, 'progress') > arg.lock_timeout then
+if not doc.pause and now - tally(id, 'progress') > arg.lock_timeout then
   set_cancel(id, { by = 'deployctl', reason = 'no progress within lock_timeout', failed = true })
 end
 return reply({ ended = false, state = 'rolling', silent = silent })

@@ -12,7 +12,7 @@ if not mine and not hand then
   local cancel = cancel_of(arg.deploy)
   if cancel then return reply({ refused = 'cancelled', cancel = cancel }) end
   if not rolls(doc, arg.deploy) then return reply({ refused = 'ended' }) end
-  if holder(arg.deploy, arg.box) then return reply({ refused = 'held' }) end
+  if holder(arg.deploy, arg.box) or pause_of(doc) then return reply({ refused = 'held' }) end
 end
 
 local size = hand and hand.size or size_of(arg.deploy)

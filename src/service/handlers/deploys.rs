@@ -167,7 +167,7 @@ fn stop(service: &Service, place: &Place, doc: &DeployRecord, by: &str, reason: 
 }
 
 /// The deploy that the path names.
-fn find(service: &Service, request: &Request) -> ApiResult<(Place, DeployRecord)> {
+pub(super) fn find(service: &Service, request: &Request) -> ApiResult<(Place, DeployRecord)> {
     let id = request.path.get(2).map_or("", String::as_str);
     let unknown = || ApiError::new(Kind::NotFound, format!("there is no deploy {}", crate::names::quoted(id)));
     let place = ids::place(id).ok_or_else(unknown)?;
@@ -175,7 +175,7 @@ fn find(service: &Service, request: &Request) -> ApiResult<(Place, DeployRecord)
     Ok((place, doc))
 }
 
-fn answer(service: &Service, place: &Place, id: &str) -> ApiResult<Response> {
+pub(super) fn answer(service: &Service, place: &Place, id: &str) -> ApiResult<Response> {
     match service.store.at(place, |locks| locks.deploy(id))? {
         Some(deploy) => Ok(Response::json(200, &deploy)),
         None => Err(ApiError::new(Kind::NotFound, format!("there is no deploy {id}"))),

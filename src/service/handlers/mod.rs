@@ -4,6 +4,7 @@ pub mod audit;
 pub mod deploys;
 pub mod freezes;
 pub mod locks;
+pub mod pauses;
 pub mod releases;
 pub mod status;
 

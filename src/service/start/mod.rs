@@ -201,6 +201,8 @@ impl Service {
             ended: None,
             gated: None,
             gate_owner: None,
+            pause: None,
+            paused_for: None,
         })
     }
 
