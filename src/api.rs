@@ -177,12 +177,32 @@ pub struct Deploy {
     /// The deploy that this one was promoted from or rolls back.
     #[serde(default)]
     pub source: Option<String>,
+    /// Only so many boxes yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
     /// Somebody has paused it: nobody takes a lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
     /// The boxes, by name; empty in lists.
     #[serde(default)]
     pub boxes: Vec<BoxRow>,
+}
+
+/// The step that a deploy stands at: no box beyond it gets the release before it has passed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// 1..
+    pub number: usize,
+    /// How many there are.
+    pub of: usize,
+    /// How many boxes get the release in it, the earlier ones included.
+    pub boxes: u32,
+    /// For how many milliseconds they serve before it passes; absent where a person lets it go on.
+    #[serde(default)]
+    pub lasts_ms: Option<u64>,
+    /// RFC 3339, UTC: since when all of them are done.
+    #[serde(default)]
+    pub since: Option<String>,
 }
 
 /// Who paused a deploy, and why.

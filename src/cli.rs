@@ -146,6 +146,9 @@ pub struct Start {
     /// Insist on a broken release, or on a frozen environment
     #[arg(long)]
     pub force: bool,
+    /// Skip the role's steps, this once
+    #[arg(long)]
+    pub all_at_once: bool,
     /// Say what would happen
     #[arg(long)]
     pub dry_run: bool,
@@ -434,7 +437,7 @@ mod tests {
     fn every_subcommand_parses_with_short_and_long_names() {
         for line in [
             "publish -r app -t v1 --commit abc --author me -m text",
-            "start -r app -e staging -t v1 --wait --supersede --recreate --force --dry-run",
+            "start -r app -e staging -t v1 --wait --supersede --recreate --force --all-at-once --dry-run",
             "start --role app --environment staging --tag v1 --queue",
             "start -r app",
             "cancel -r app -e staging --reason why --broken",

@@ -53,6 +53,9 @@ pub struct NewDeploy {
     /// Insist on a broken release or a frozen environment.
     #[serde(default)]
     pub force: bool,
+    /// Skip the steps of the role.
+    #[serde(default)]
+    pub all_at_once: bool,
     /// Answer what would happen, start nothing.
     #[serde(default)]
     pub dry_run: bool,

@@ -25,6 +25,7 @@ pub fn start(config: &Config, args: &Start) -> Result<Exit> {
         queue: args.queue,
         recreate: args.recreate,
         force: args.force,
+        all_at_once: args.all_at_once,
         dry_run: args.dry_run,
     });
     if args.dry_run {

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 pub use self::{
     role::{CommandLb, Elb, Elbv2, Health, LoadBalancer, RoleConfig},
-    service::{Gate, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Token, Verb, When},
+    service::{Gate, Lasts, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Step, Token, Verb, When},
 };
 use crate::{
     names::{BoxName, Environment, Role},

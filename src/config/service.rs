@@ -162,6 +162,10 @@ pub struct RolePolicy {
     pub auto_rollback: bool,
     /// How many boxes may be out at once.
     pub max_parallel: MaxParallel,
+    /// So many boxes before the others: the first of the steps.
+    pub first: Option<Step>,
+    /// So many boxes before the others, step by step.
+    pub steps: Vec<Step>,
     /// The longest that a deploy may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub deploy_timeout: Duration,
@@ -177,6 +181,8 @@ impl Default for RolePolicy {
             bake: Duration::ZERO,
             auto_rollback: false,
             max_parallel: MaxParallel::default(),
+            first: None,
+            steps: Vec::new(),
             deploy_timeout: Duration::from_secs(4 * 3600),
             gates: Vec::new(),
         }
@@ -184,6 +190,11 @@ impl Default for RolePolicy {
 }
 
 impl RolePolicy {
+    /// Every step, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.first.iter().chain(&self.steps)
+    }
+
     /// The environment that follows `environment` in the order of promotion.
     #[must_use]
     pub fn next(&self, environment: &Environment) -> Option<&Environment> {
@@ -196,6 +207,37 @@ impl RolePolicy {
     pub fn previous(&self, environment: &Environment) -> Option<&Environment> {
         let at = self.environments.iter().position(|e| e == environment)?;
         self.environments.get(at.checked_sub(1)?)
+    }
+}
+
+/// Only so many boxes get a release until they have served with it for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// How many, those of the steps before included.
+    pub boxes: MaxParallel,
+    /// For how long.
+    #[serde(rename = "for")]
+    pub lasts: Lasts,
+}
+
+/// How long a step lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Lasts {
+    /// This long after its boxes are done.
+    Time(Duration),
+    /// Until a person lets the deploy go on.
+    Manual,
+}
+
+impl TryFrom<String> for Lasts {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "manual" => Ok(Self::Manual),
+            _ => duration::parse(&text).map(Self::Time).map_err(|error| format!("{error}, or \"manual\"")),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use serde_json::json;
 pub use self::{
     connection::{RedisConnection, Trouble},
     looks::RedisLooks,
-    records::{DeployRecord, SCHEMA, rfc3339},
+    records::{DeployRecord, SCHEMA, StepRecord, rfc3339},
     replies::{
         AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, PauseReply, Refusal,
         RenewReply, UnlockReply,

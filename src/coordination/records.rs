@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{BoxRow, Deploy, Kind, Pause, Phase, State},
+    api::{BoxRow, Deploy, Kind, Pause, Phase, State, Step},
     names::{BoxName, Environment, Role, Tag},
     parallel::MaxParallel,
 };
@@ -49,12 +49,31 @@ pub struct DeployRecord {
     /// The service process that asks those gates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate_owner: Option<String>,
+    /// So many boxes first, for so long; those of the policy when it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepRecord>,
+    /// The step it stands at, 1..; beyond the last one there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// Since when the boxes of the step are done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_since: Option<i64>,
     /// Nobody begins while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseRecord>,
     /// For how long it was paused before, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_for: Option<i64>,
+}
+
+/// A step as the scripts keep it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// How many boxes, of the size.
+    pub boxes: MaxParallel,
+    /// For how many milliseconds they serve; absent where a person lets it go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<u64>,
 }
 
 /// A pause as the scripts write it.
@@ -129,6 +148,16 @@ pub(super) fn summary(doc: &DeployRecord, size: u32, remaining: u32) -> Deploy {
         force: doc.force,
         last_good: doc.last_good.clone(),
         source: doc.source.clone(),
+        step: doc.step.filter(|_| !doc.state().is_ended()).and_then(|number| {
+            let step = doc.steps.get(number.checked_sub(1)?)?;
+            Some(Step {
+                number,
+                of: doc.steps.len(),
+                boxes: step.boxes.locks(size),
+                lasts_ms: step.lasts,
+                since: doc.step_since.map(rfc3339),
+            })
+        }),
         pause: doc.pause.as_ref().filter(|_| !doc.state().is_ended()).map(|pause| Pause {
             by: pause.by.clone(),
             reason: pause.reason.clone(),

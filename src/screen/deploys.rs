@@ -106,9 +106,29 @@ pub fn news(deploy: &Deploy, row: &BoxRow) -> Option<String> {
 
 /// What keeps a deploy from going on, because somebody wants it so.
 fn halts(style: Style, deploy: &Deploy, now: Timestamp) -> String {
-    let Some(pause) = &deploy.pause else { return String::new() };
+    let Some(pause) = &deploy.pause else { return step(style, deploy, now) };
     let text = format!("paused for {} by {}: {}", age(now, &pause.at), pause.by, one_line(&pause.reason));
     format!("; {}", style.paint(Paint::Yellow, &text))
+}
+
+/// `step 1 of 3: box-4 serves v42 for 2m 10s of 5m`.
+fn step(style: Style, deploy: &Deploy, now: Timestamp) -> String {
+    let Some(step) = &deploy.step else { return String::new() };
+    let done: Vec<&str> =
+        deploy.boxes.iter().filter(|row| row.phase == Phase::Done).map(|row| row.name.as_str()).collect();
+    let who = match done[..] {
+        [one] => one.to_owned(),
+        _ => count(step.boxes),
+    };
+    let text = match (&step.since, step.lasts_ms) {
+        (Some(since), Some(lasts)) => {
+            let verb = if done.len() == 1 || step.boxes == 1 { "serves" } else { "serve" };
+            let whole = duration::display(Duration::from_millis(lasts)).replace(" 0s", "").replace(" 0m", "");
+            format!("{who} {verb} {} for {} of {whole}", deploy.tag, age(now, since))
+        }
+        _ => format!("{} first", count(step.boxes)),
+    };
+    format!("; {}", style.paint(Paint::Blue, &format!("step {} of {}: {text}", step.number, step.of)))
 }
 
 /// How much a person wants to see a box in this phase.
@@ -228,6 +248,13 @@ mod tests {
         assert_eq!(
             shown(json!({"remaining": 12})),
             "app in staging: v41 → v42, rolling for 1m 5s: 48 of 60 boxes finished, 20 at a time"
+        );
+        assert_eq!(
+            shown(json!({"remaining": 59, "boxes": [row("box-4", "done")], "step": {
+                "number": 1, "of": 3, "boxes": 1, "lasts_ms": 300_000, "since": "2026-01-01T00:00:30Z",
+            }})),
+            "app in staging: v41 → v42, rolling for 1m 5s: 1 of 60 boxes finished, 20 at a time; \
+             step 1 of 3: box-4 serves v42 for 35s of 5m"
         );
         assert_eq!(
             shown(json!({"state": "broken", "reason": "exit code 1", "ended_at": "2026-01-01T00:02:03Z"})),

@@ -123,7 +123,7 @@ fn fingerprint(state: &State) -> u128 {
     let walk: Vec<_> = memory.hash(&format!("{BASE}walk")).collect();
     let epoch = state.read("epoch");
     let shared = format!(
-        "{}{:?}{:?}{:?} {} {} {} {} {} {walk:?} {:?} {} {} {}",
+        "{}{:?}{:?}{:?} {} {} {} {} {} {walk:?} {:?} {} {} {} {}",
         state.begun,
         state.left,
         state.ended.each_ref().map(|ended| ended.as_ref().map(|text| text.split(' ').next().unwrap().to_owned())),
@@ -137,9 +137,16 @@ fn fingerprint(state: &State) -> u128 {
         age(state, &epoch["since"], 1),
         state.epoch == epoch["id"],
         memory.run,
+        standing(state, &current),
     );
     boxes.push(shared);
     hash(&boxes.join("|"))
+}
+
+/// The pause and the step of a deploy.
+fn standing(state: &State, current: &Json) -> String {
+    let (pause, since) = (age(state, &current["pause"]["at"], 3), age(state, &current["step_since"], 1));
+    format!("{pause}{} {}{since}{}", current["paused_for"], current["step"], current["step_dead"])
 }
 
 fn cancel(state: &State, deploy: usize) -> String {
@@ -171,7 +178,13 @@ fn of_box(state: &State, at: usize) -> String {
         })
         .collect();
     let out = state.out_entry(name).map(|entry| {
-        (entry["deploy"].clone(), entry["token"] == token, age(state, &entry["renewed"], ticks), entry["hand"].clone())
+        (
+            entry["deploy"].clone(),
+            entry["token"] == token,
+            age(state, &entry["renewed"], ticks),
+            entry["hand"].clone(),
+            entry["begun"].clone(),
+        )
     });
     let locks: Vec<String> = (1..=4)
         .filter_map(|suffix| {

@@ -62,10 +62,13 @@ impl<'a> Fleet<'a> {
     fn begin(&self, state: &mut State) {
         state.begun += 1;
         let id = format!("d{}", state.begun);
-        let doc = json!({
+        let mut doc = json!({
             "id": id, "role": "app", "environment": "staging", "tag": id, "kind": "deploy", "by": "ci",
             "max_parallel": self.bounds.max_parallel, "recreate": false, "force": false,
         });
+        if self.bounds.steps {
+            doc["steps"] = json!([{"boxes": "1", "lasts": TICK}]);
+        }
         let args = json!({"doc": doc, "boxes": names(state, Life::Alive), "supersede": true, "gated": false, "epoch": state.epoch});
         state.epoch = self.run(state, Script::Begin, &args)["epoch"].clone();
         excuse_aged(state);

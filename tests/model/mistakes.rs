@@ -101,3 +101,15 @@ fn grants_during_a_pause() {
 fn leaving_during_a_pause() {
     is_found("or pause_of(doc) then return", "then return", ONE, Budget { pauses: 1, ..NOTHING });
 }
+
+#[test]
+fn a_step_has_a_place_too_many() {
+    let line = "not mine and step_taken(arg.deploy, arg.box, locks) >= places";
+    let instead = "not mine and step_taken(arg.deploy, arg.box, locks) > places";
+    is_found(line, instead, Bounds { steps: true, ..TWO }, NOTHING);
+}
+
+#[test]
+fn a_step_counts_only_who_works() {
+    is_found("'registering', 'done', 'lost' }", "'registering' }", Bounds { steps: true, ..TWO }, NOTHING);
+}

@@ -10,6 +10,9 @@ use crate::model::state::{Action, Life, Machine, NAMES, State};
 
 const UNFINISHED: [&str; 7] = ["expected", "waiting", "pulling", "draining", "starting", "verifying", "registering"];
 
+/// In these phases a box has the release, or is on the way to it.
+const HAS_RELEASE: [&str; 6] = ["draining", "starting", "verifying", "registering", "done", "lost"];
+
 fn rows(state: &State, deploy: usize) -> Vec<(String, Json)> {
     let key = format!("{BASE}deploy:d{deploy}:boxes");
     state.memory.hash(&key).map(|(name, text)| (name.clone(), serde_json::from_str(text).unwrap())).collect()
@@ -64,6 +67,20 @@ impl Fleet<'_> {
             .hash(&key)
             .any(|(name, until)| name != NAMES[at] && until.parse::<i64>().unwrap() > before.memory.now);
         require(!held, || "a grant during a hold".to_owned())?;
+        // No box beyond a step gets the release before the step has passed; one that died is replaced.
+        let (record, mut has_it) = (before.read("current"), BTreeSet::from([NAMES[at].to_owned()]));
+        for (machine, name) in before.machines.iter().zip(NAMES) {
+            let phase = before.phase(deploy, name);
+            let served = HAS_RELEASE.contains(&phase.as_str())
+                || (1..=4).any(|suffix| {
+                    let lock = before.read(&format!("lock:{suffix}"));
+                    lock["box"] == name && lock["deploy"] == format!("d{deploy}")
+                });
+            if served && machine.life == Life::Alive && !(machine.out && phase == "waiting") {
+                has_it.insert(name.to_owned());
+            }
+        }
+        require(record["step"] != 1 || has_it.len() == 1, || format!("{has_it:?} in a step of one box"))?;
         let mut used = BTreeSet::from([NAMES[at]]);
         for (machine, name) in before.machines.iter().zip(NAMES) {
             if counts(machine) || before.phase(deploy, name) == "failed" {

@@ -41,7 +41,8 @@ const TROUBLE: Budget = Budget {
 /// A Redis that loses everything learns it again from workers that live.
 const FORGETFUL: Budget = Budget { flushes: 1, deploys: 1, blames: 1, restarts: 1, failures: 1, ..NOTHING };
 
-pub const ONE: Bounds = Bounds { max_parallel: "1/3", locks: 1, budget: NOTHING, timeouts: false, states: usize::MAX };
+pub const ONE: Bounds =
+    Bounds { max_parallel: "1/3", locks: 1, budget: NOTHING, timeouts: false, steps: false, states: usize::MAX };
 pub const TWO: Bounds = Bounds { max_parallel: "2", locks: 2, ..ONE };
 
 /// `DEPLOYCTL_MODEL=full`, which `make model` sets: as far as memory reaches, instead of a minute.
@@ -125,6 +126,14 @@ fn a_person_cancels() {
 #[test]
 fn a_person_pauses_and_lets_it_go_on() {
     keeps(TWO, Budget { pauses: 1, kills: 1, ..NOTHING });
+}
+
+#[test]
+fn one_box_goes_first() {
+    let steps = Bounds { steps: true, ..TWO };
+    keeps(steps, Budget { stalls: 1, kills: 1, ..NOTHING });
+    keeps(steps, Budget { deaths: 1, strandings: 1, ..NOTHING });
+    keeps(steps, Budget { pauses: 1, deploys: 1, ..NOTHING });
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub struct Bounds {
     pub budget: Budget,
     /// Whether `deploy_timeout` and `lock_timeout` are short enough to pass.
     pub timeouts: bool,
+    /// Whether one box goes first.
+    pub steps: bool,
     /// To be noticed, that many states at most.
     pub states: usize,
 }

@@ -14,4 +14,5 @@ mod owning;
 mod pausing;
 mod remaining;
 mod starting;
+mod stepping;
 mod verdicts;

@@ -64,6 +64,9 @@ pub fn doc(id: &str) -> DeployRecord {
         ended: None,
         gated: None,
         gate_owner: None,
+        steps: Vec::new(),
+        step: None,
+        step_since: None,
         pause: None,
         paused_for: None,
     }

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::service::setup::{DEPLOYCTL, Service};
-use crate::support::{Scope, require};
+use crate::service::setup::{DEPLOYCTL, SOON, Service};
+use crate::support::{Scope, require, wait_for};
 
 #[test]
 fn a_person_pauses_and_status_says_who_and_why() {
@@ -36,4 +36,33 @@ fn a_person_pauses_and_status_says_who_and_why() {
     service.complete("staging", &id, &["box-1"]);
     service.wait_state(&id, "deployed");
     assert_eq!(service.audit(&id)[..3], ["start", "pause", "resume"]);
+}
+
+#[test]
+fn one_box_goes_first_unless_somebody_says_otherwise() {
+    require!("redis-server", "serf");
+    let policy = json!({ "service": { "roles": { "app": { "first": { "boxes": 1, "for": "2s" } } } } });
+    let service = Service::with_boxes(&Scope::new(), &[("staging", "box-1"), ("staging", "box-2")], policy);
+    service.publish("v1");
+    let id = service.start_deploy("staging", json!({}));
+    assert_eq!(service.deploy(&id)["step"]["of"], 1);
+    service.worker("staging", "box-1").deploys(&id, "v1");
+    wait_for(SOON, "the first box serves", || {
+        let step = service.deploy(&id)["step"].clone();
+        if step["since"].is_string() { Ok(()) } else { Err(step) }
+    });
+    let (_, metrics) = service.http.try_get("/metrics").unwrap();
+    assert!(metrics.contains("deployctl_step{role=\"app\",environment=\"staging\"} 1"), "{metrics}");
+    wait_for(SOON, "the step passes", || {
+        let deploy = service.deploy(&id);
+        if deploy["step"].is_null() { Ok(()) } else { Err(deploy) }
+    });
+    service.worker("staging", "box-2").deploys(&id, "v1");
+    service.wait_state(&id, "deployed");
+    service.publish("v2");
+    let id = service.start_deploy("staging", json!({ "all_at_once": true }));
+    assert!(service.deploy(&id)["step"].is_null());
+    let (_, body) = service.http.get("/v1/audit?limit=10");
+    let started = body["entries"].as_array().unwrap().iter().find(|entry| entry["deploy"] == id).unwrap().clone();
+    assert_eq!(started["detail"], "all at once, without its steps");
 }

@@ -19,6 +19,7 @@ end
 
 local doc = arg.doc
 doc.schema, doc.state, doc.started, doc.gated = SCHEMA, 'rolling', now, arg.gated or nil
+doc.step = doc.steps and 1 or nil
 doc.last_good = old and old.last_good or nil
 redis.call('SET', base .. 'current', cjson.encode(doc))
 save(doc)

@@ -224,6 +224,39 @@ local function delete_lock(suffix, box)
   freed(suffix)
 end
 
+-- Steps -----------------------------------------------------------------------------------------------------------
+
+local TAKES_PLACE = { 'draining', 'starting', 'verifying', 'registering', 'done', 'lost' }
+
+-- The step that a deploy stands at and its number of places; nothing after the last one. A box that was done and died
+-- since is replaced by another.
+local function step_of(doc)
+  local step = doc and doc.steps and doc.steps[doc.step]
+  return step, step and math.min(size_of(doc.id), locks_for(size_of(doc.id), step.boxes) + (doc.step_dead or 0))
+end
+
+local function step_name(doc) return 'step ' .. doc.step .. ' of ' .. #doc.steps end
+
+-- How many boxes other than `me` have the release, or are on the way to it: by their rows, or by a lock that they have
+-- not used yet. A box that waits under a lock, out from an earlier deploy, has not begun.
+local function step_taken(id, me, locks)
+  local count, takes = 0, {}
+  for at, boxes in ipairs(redis.call('HMGET', of(id, 'tally'), unpack(TAKES_PLACE))) do
+    takes[TAKES_PLACE[at]] = true
+    count = count + (tonumber(boxes or 0) or 0)
+  end
+  local row = row_of(id, me)
+  if row and takes[row.phase] then count = count - 1 end
+  for _, lock in pairs(locks) do
+    local other = lock.box ~= me and lock.deploy == id and row_of(id, lock.box)
+    local out = other and out_entry(lock.box)
+    if other and UNFINISHED[other.phase] and not takes[other.phase] and (not out or out.begun == id) then
+      count = count + 1
+    end
+  end
+  return count
+end
+
 -- Waking ------------------------------------------------------------------------------------------------------------
 
 local ALL = math.huge

@@ -86,7 +86,7 @@ local function bury(box)
   wake(id, 1)
 end
 
-local rows, silent = {}, 0
+local rows, silent, dead_done = {}, 0, 0
 local flat = redis.call('HGETALL', of(id, 'boxes'))
 for at = 1, #flat, 2 do
   local box, row = flat[at], cjson.decode(flat[at + 1])
@@ -102,6 +102,7 @@ for at = 1, #flat, 2 do
   elseif UNFINISHED[row.phase] and quiet > (WORKING[row.phase] and 2 or 1) * arg.silence then
     silent = silent + 1
   end
+  if settled and row.phase == 'done' and dead[box] and quiet > 3 * arg.interval then dead_done = dead_done + 1 end
   rows[box] = row
 end
 -- Boxes that are out from an earlier deploy, and died since.
@@ -168,6 +169,35 @@ if remaining_of(id) == 0 then
   return over('deployed')
 end
 
+-- A step passes when its boxes are done and have served for as long as it lasts. Its places are never more than that,
+-- so one that is lost and does not come back ends the deploy.
+if doc.steps and (doc.step_dead or 0) ~= dead_done then
+  doc.step_dead = dead_done
+  save(doc)
+end
+local step, places = step_of(doc)
+if step and not doc.pause then
+  local served = tally(id, 'done') >= places
+  if not served and settled and not working and tally(id, 'done') + tally(id, 'lost') >= places then
+    return over('failed', step_name(doc) .. ' cannot pass: ' .. tally(id, 'lost') .. ' lost')
+  end
+  if served ~= (doc.step_since ~= nil) then
+    doc.step_since = served and now or nil
+    save(doc)
+  end
+  if served and not step.lasts then
+    doc.pause = { by = 'deployctl', reason = step_name(doc) .. ' is done: `deployctl resume` approves it', at = now, step = true }
+    save(doc)
+  elseif served and now - doc.step_since >= step.lasts then
+    doc.step, doc.step_since = doc.step + 1, nil
+    save(doc)
+    redis.call('HSET', of(id, 'tally'), 'progress', now)
+    freed()
+    wake(id, ALL)
+  end
+end
+local stands = doc.pause or doc.step_since
+
 if settled and not working and not doc.gated and not holder(id, '') then
   if #awaited == 0 then
     local reason, alive = 'no lock is left: ' .. table.concat(by, ', ') .. ' failed or stay out', {}
@@ -180,11 +210,11 @@ if settled and not working and not doc.gated and not holder(id, '') then
     end
     return over('failed', reason)
   end
-  if not doc.pause and now - last_heard > arg.join_timeout then
+  if not stands and now - last_heard > arg.join_timeout then
     return over('failed', 'nothing was heard of ' .. table.concat(awaited, ', ') .. ' within join_timeout')
   end
 end
-if not doc.pause and now - tally(id, 'progress') > arg.lock_timeout then
+if not stands and now - tally(id, 'progress') > arg.lock_timeout then
   set_cancel(id, { by = 'deployctl', reason = 'no progress within lock_timeout', failed = true })
 end
 return reply({ ended = false, state = 'rolling', silent = silent })

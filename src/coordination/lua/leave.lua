@@ -43,7 +43,7 @@ for _, survey in ipairs(arg.surveys) do
 end
 
 local entry = { deploy = arg.deploy, token = arg.token, since = mine and mine.since or now, renewed = now, ttl = arg.ttl,
-                targets = targets, hand = hand and hand.reason or nil }
+                targets = targets, begun = arg.deploy, hand = hand and hand.reason or nil }
 redis.call('HSET', base .. 'out', arg.box, cjson.encode(entry))
 lock.renewed = now
 set_lock(arg.suffix, lock, arg.ttl)

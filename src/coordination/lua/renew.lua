@@ -25,7 +25,7 @@ if arg.suffix and not finished then
 end
 local mine = out_entry(arg.box)
 if arg.out and not mine and not finished then
-  mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {}, hand = arg.hand }
+  mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {}, begun = arg.deploy, hand = arg.hand }
 end
 if mine and mine.token == (arg.token or '') and not finished then
   mine.renewed, mine.ttl = now, arg.ttl

@@ -32,6 +32,8 @@ impl Service {
             queue: asked.queue,
             recreate: asked.recreate,
             force: asked.force,
+            all_at_once: asked.all_at_once,
+            reason: asked.all_at_once.then(|| "all at once, without its steps".to_owned()),
             ..DeployRequest::new(&place, &tag, DeployKind::Deploy, by)
         };
         if asked.dry_run {

@@ -11,8 +11,8 @@ use crate::service::{
 };
 use crate::{
     api::{AuditEntry, BoxRow, Deploy, Kind as DeployKind, Phase, State},
-    config::When,
-    coordination::{BeginReply, Coordinator, DeployRecord, Members, Refusal, rfc3339},
+    config::{Lasts, Step, When},
+    coordination::{BeginReply, Coordinator, DeployRecord, Members, Refusal, StepRecord, rfc3339},
     names::{BoxName, Place, Tag},
 };
 
@@ -42,6 +42,8 @@ pub struct DeployRequest {
     pub recreate: bool,
     /// Somebody insists.
     pub force: bool,
+    /// Without the role's steps.
+    pub all_at_once: bool,
 }
 
 impl DeployRequest {
@@ -59,6 +61,7 @@ impl DeployRequest {
             queue: false,
             recreate: false,
             force: false,
+            all_at_once: false,
         }
     }
 }
@@ -72,6 +75,14 @@ pub enum StartOutcome {
     Queued(Deploy),
     /// Its one id has been used.
     Exists,
+}
+
+fn record(step: &Step) -> StepRecord {
+    let lasts = match step.lasts {
+        Lasts::Time(time) => Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        Lasts::Manual => None,
+    };
+    StepRecord { boxes: step.boxes, lasts }
 }
 
 impl Service {
@@ -201,6 +212,14 @@ impl Service {
             ended: None,
             gated: None,
             gate_owner: None,
+            // A way back is for the worst of days.
+            steps: if request.all_at_once || request.kind == DeployKind::Rollback {
+                Vec::new()
+            } else {
+                self.config.service.role(&request.place.role).steps().map(record).collect()
+            },
+            step: None,
+            step_since: None,
             pause: None,
             paused_for: None,
         })
