@@ -183,6 +183,9 @@ pub struct Deploy {
     /// Somebody has paused it: nobody takes a lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Where the change from `last_good` to `tag` can be read: `service.roles.*.repository` and both commits are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<String>,
     /// The boxes, by name; empty in lists.
     #[serde(default)]
     pub boxes: Vec<BoxRow>,
@@ -260,6 +263,12 @@ pub struct Release {
     /// What it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The page of the CI run that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// When the commit was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<String>,
 }
 
 words! {

@@ -29,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// CI: tell the service of a new release
     Publish(Publish),
+    /// What can be deployed, what cannot and why, and where each release runs
+    Releases(Releases),
     /// Start a deploy
     Start(Start),
     /// Stop the deploy that is rolling
@@ -110,15 +112,35 @@ pub struct Publish {
     /// The tag that CI has pushed
     #[arg(short, long)]
     pub tag: Tag,
-    /// The commit it was built from
+    /// The commit it was built from [default: what GitHub, GitLab, Jenkins, Buildkite or Circle CI say]
     #[arg(long)]
     pub commit: Option<String>,
-    /// Who wrote it
+    /// Who wrote it [default: as for --commit]
     #[arg(long)]
     pub author: Option<String>,
-    /// What it does
+    /// What it does [default: as for --commit]
     #[arg(short, long)]
     pub message: Option<String>,
+    /// The page of the CI run [default: as for --commit]
+    #[arg(long, value_name = "URL")]
+    pub link: Option<String>,
+    /// When the commit was made, RFC 3339 [default: as for --commit]
+    #[arg(long, value_name = "TIME")]
+    pub committed_at: Option<String>,
+}
+
+/// `releases`
+#[derive(Debug, Args)]
+pub struct Releases {
+    /// The role
+    #[arg(short, long)]
+    pub role: Role,
+    /// How many, newest first
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub limit: u32,
+    /// For a script
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `start`
@@ -152,6 +174,9 @@ pub struct Start {
     /// Say what would happen
     #[arg(long)]
     pub dry_run: bool,
+    /// Why, for the audit log and for everybody who watches
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `cancel`
@@ -202,6 +227,9 @@ pub struct Rollback {
     /// Watch it to its end, and exit with its outcome
     #[arg(short, long)]
     pub wait: bool,
+    /// Why, for the audit log and for everybody who watches
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `promote`
@@ -216,6 +244,9 @@ pub struct Promote {
     /// Watch it to its end, and exit with its outcome
     #[arg(short, long)]
     pub wait: bool,
+    /// Why, for the audit log and for everybody who watches
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `freeze`
@@ -436,7 +467,8 @@ mod tests {
     #[test]
     fn every_subcommand_parses_with_short_and_long_names() {
         for line in [
-            "publish -r app -t v1 --commit abc --author me -m text",
+            "publish -r app -t v1 --commit abc --author me -m text --link https://ci/1 --committed-at 2026-01-01T00:00:00Z",
+            "releases -r app -n 5 --json",
             "start -r app -e staging -t v1 --wait --supersede --recreate --force --all-at-once --dry-run",
             "start --role app --environment staging --tag v1 --queue",
             "start -r app",

@@ -148,13 +148,13 @@ impl Client {
     }
 
     /// Goes back, to `tag` or to the last complete other one.
-    pub fn rollback(&self, place: &Place, tag: Option<&Tag>) -> Result<Deploy> {
-        self.post("/v1/rollbacks", &new_move(place, tag))
+    pub fn rollback(&self, place: &Place, tag: Option<&Tag>, reason: Option<&str>) -> Result<Deploy> {
+        self.post("/v1/rollbacks", &new_move(place, tag, reason))
     }
 
     /// Starts in the next environment what `source` runs.
-    pub fn promote(&self, source: &Place) -> Result<Deploy> {
-        self.post("/v1/promotions", &new_move(source, None))
+    pub fn promote(&self, source: &Place, reason: Option<&str>) -> Result<Deploy> {
+        self.post("/v1/promotions", &new_move(source, None, reason))
     }
 
     /// What is frozen.
@@ -302,8 +302,9 @@ fn absent<T>(answer: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn new_move(place: &Place, tag: Option<&Tag>) -> NewMove {
-    NewMove { role: place.role.clone(), environment: place.environment.clone(), tag: tag.cloned() }
+fn new_move(place: &Place, tag: Option<&Tag>, reason: Option<&str>) -> NewMove {
+    let Place { environment, role } = place.clone();
+    NewMove { role, environment, tag: tag.cloned(), reason: reason.map(str::to_owned) }
 }
 
 fn at_place(path: &str, place: &Place) -> String {

@@ -253,6 +253,7 @@ mod tests {
             force: false,
             last_good: Some(tag("v1")),
             source: None,
+            compare: None,
             boxes: Vec::new(),
         };
         Current { deploy, latest }

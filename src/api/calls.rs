@@ -21,6 +21,12 @@ pub struct NewRelease {
     /// What it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// The page of the CI run that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// When the commit was made, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<String>,
 }
 
 /// The answer of `GET /v1/releases`.
@@ -59,6 +65,9 @@ pub struct NewDeploy {
     /// Answer what would happen, start nothing.
     #[serde(default)]
     pub dry_run: bool,
+    /// Why, for the audit log and for everybody who watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The body of `POST /v1/rollbacks` (`environment`: where to go back) and `POST /v1/promotions` (`environment`: the
@@ -72,6 +81,9 @@ pub struct NewMove {
     /// Which; the service chooses when absent.
     #[serde(default)]
     pub tag: Option<Tag>,
+    /// Why, for the audit log and for everybody who watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The answer of `GET /v1/deploys`.

@@ -1,6 +1,7 @@
 //! One file for each subcommand: they read the configuration, call what does the work, and print for a person.
 
 mod cancel;
+mod ci;
 mod doctor;
 mod freeze;
 mod handle;
@@ -9,6 +10,7 @@ mod locks;
 mod out;
 mod pause;
 mod publish;
+mod releases;
 mod run;
 mod service;
 mod start;
@@ -58,6 +60,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
     match &cli.command {
         Command::Handle(args) => handle::run(cli, args),
         Command::Publish(args) => publish::run(&configuration(cli)?, args),
+        Command::Releases(args) => releases::run(&configuration(cli)?, args),
         Command::Start(args) => start::start(&configuration(cli)?, args),
         Command::Rollback(args) => start::rollback(&configuration(cli)?, args),
         Command::Promote(args) => start::promote(&configuration(cli)?, args),

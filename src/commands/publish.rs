@@ -1,7 +1,10 @@
 //! `deployctl publish`: CI tells the service of a new release.
 
+use std::fs;
+
 use anyhow::Result;
 
+use super::ci;
 use crate::{
     api::{NewRelease, ReleaseStatus},
     cli::Publish,
@@ -12,12 +15,16 @@ use crate::{
 
 /// Runs the command.
 pub fn run(config: &Config, args: &Publish) -> Result<Exit> {
+    let said = ci::commit(&super::variable, &|path| fs::read_to_string(path).ok());
+    let either = |named: &Option<String>, said: Option<String>| named.clone().or(said);
     let release = super::service(config)?.publish(&NewRelease {
         role: args.role.clone(),
         tag: args.tag.clone(),
-        commit: args.commit.clone(),
-        author: args.author.clone(),
-        message: args.message.clone(),
+        commit: either(&args.commit, said.id),
+        author: either(&args.author, said.author),
+        message: either(&args.message, said.message),
+        link: either(&args.link, said.link),
+        committed_at: either(&args.committed_at, said.at),
     })?;
     let (role, tag) = (&release.role, &release.tag);
     let said = match release.status {

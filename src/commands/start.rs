@@ -27,10 +27,12 @@ pub fn start(config: &Config, args: &Start) -> Result<Exit> {
         force: args.force,
         all_at_once: args.all_at_once,
         dry_run: args.dry_run,
+        reason: args.reason.clone(),
     });
     if args.dry_run {
         let deploy = deploy?;
         screen::print([format!("would start {place}: {}", screen::headline(&deploy))])?;
+        screen::print(deploy.compare.iter().map(|compare| format!("what changes: {compare}")))?;
         return Ok(Exit::Done);
     }
     follow(&service, &place, deploy, args.wait)
@@ -40,7 +42,7 @@ pub fn start(config: &Config, args: &Start) -> Result<Exit> {
 pub fn rollback(config: &Config, args: &Rollback) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
-    let deploy = service.rollback(&place, args.tag.as_ref());
+    let deploy = service.rollback(&place, args.tag.as_ref(), args.reason.as_deref());
     follow(&service, &place, deploy, args.wait)
 }
 
@@ -48,7 +50,7 @@ pub fn rollback(config: &Config, args: &Rollback) -> Result<Exit> {
 pub fn promote(config: &Config, args: &Promote) -> Result<Exit> {
     let service = super::service(config)?;
     let source = Place { environment: args.from.clone(), role: args.role.clone() };
-    let deploy = service.promote(&source);
+    let deploy = service.promote(&source, args.reason.as_deref());
     let place = match &deploy {
         Ok(deploy) => Place { environment: deploy.environment.clone(), role: deploy.role.clone() },
         Err(_) => source,
@@ -65,6 +67,7 @@ fn follow(service: &Client, place: &Place, deploy: Result<Deploy, Error>, wait: 
         Err(error) => return Err(error.into()),
     };
     screen::print([screen::headline(&deploy)])?;
+    screen::print(deploy.compare.iter().map(|compare| format!("what changes: {compare}")))?;
     if deploy.state == State::Queued {
         screen::print([format!("queued: it starts when what rolls for {place} has ended")])?;
     }

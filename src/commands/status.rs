@@ -173,6 +173,7 @@ fn deploy(style: Style, deploy: &Deploy, locks: &Locks, now: Timestamp, most_box
     let when = deploy.ended_at.as_deref().map(|at| format!(", {} ago", age(now, at))).unwrap_or_default();
     let mut lines = vec![screen::outcome(style, deploy, now)];
     lines.push(style.paint(Paint::Dim, &format!("  {} {} by {}{when}", deploy.kind, deploy.id, deploy.by)));
+    lines.extend(deploy.compare.iter().map(|compare| style.paint(Paint::Dim, &format!("  what changes: {compare}"))));
     if deploy.state != State::Deployed && !deploy.boxes.is_empty() {
         lines
             .extend(screen::boxes(style, deploy, &locks.locks, now, most_boxes).iter().map(|line| format!("  {line}")));

@@ -171,6 +171,8 @@ pub struct RolePolicy {
     pub deploy_timeout: Duration,
     /// Conditions for starting and for promoting.
     pub gates: Vec<Gate>,
+    /// The page of the source code, `https://github.com/OWNER/NAME`: for links to what a deploy changes.
+    pub repository: Option<String>,
 }
 
 impl Default for RolePolicy {
@@ -185,6 +187,7 @@ impl Default for RolePolicy {
             steps: Vec::new(),
             deploy_timeout: Duration::from_secs(4 * 3600),
             gates: Vec::new(),
+            repository: None,
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Kind {
     Deployed,
     /// The box that blames a release has no unfinished part in the deploy.
     NotWorking,
+    /// The tag is known, and was built from another commit.
+    OtherCommit,
     /// The release was rolled back from.
     Withheld,
     /// The environment is frozen.
@@ -56,6 +58,7 @@ impl Kind {
             Self::Broken => "broken",
             Self::Deployed => "deployed",
             Self::NotWorking => "not_working",
+            Self::OtherCommit => "other_commit",
             Self::Withheld => "withheld",
             Self::Frozen => "frozen",
             Self::NoBox => "no_box",
@@ -79,6 +82,7 @@ impl Kind {
             Self::Broken
             | Self::Deployed
             | Self::NotWorking
+            | Self::OtherCommit
             | Self::Withheld
             | Self::Frozen
             | Self::NoBox

@@ -33,6 +33,21 @@ pub fn may_start(release: &Release, named: bool, force: bool) -> ApiResult<()> {
     }
 }
 
+/// Refuses a tag that is known with another commit: an image under it was replaced, and what runs under it is unclear. A
+/// short commit is the same as the long one that begins with it.
+pub fn same_commit(known: &Release, commit: Option<&str>) -> ApiResult<()> {
+    let (Some(old), Some(new)) = (known.commit.as_deref(), commit) else { return Ok(()) };
+    let is_short = old.len().min(new.len()) >= 7 && (old.starts_with(new) || new.starts_with(old));
+    if old == new || is_short {
+        return Ok(());
+    }
+    let Release { role, tag, .. } = known;
+    Err(ApiError::new(
+        Kind::OtherCommit,
+        format!("{role}:{tag} was published from the commit {old}, not {new}: publish this commit under another tag"),
+    ))
+}
+
 /// Refuses what is new while a freeze covers the place.
 pub fn may_thaw(freeze: Option<&Freeze>) -> ApiResult<()> {
     let Some(Freeze { environment, role, reason, by, at }) = freeze else { return Ok(()) };
@@ -79,7 +94,23 @@ mod tests {
             commit: None,
             author: None,
             message: None,
+            link: None,
+            committed_at: None,
         }
+    }
+
+    #[test]
+    fn a_tag_belongs_to_one_commit() {
+        let known = Release { commit: Some("c0ffee123456".to_owned()), ..release("v1", ReleaseStatus::Available) };
+        for same in [None, Some("c0ffee123456"), Some("c0ffee1"), Some("c0ffee1234567890")] {
+            assert!(same_commit(&known, same).is_ok(), "{same:?}");
+        }
+        for other in ["c0f", "deadbeef", ""] {
+            let refusal = same_commit(&known, Some(other)).unwrap_err();
+            assert!(refusal.kind == Kind::OtherCommit && refusal.message.contains("app:v1"), "{}", refusal.message);
+        }
+        let unknown = release("v1", ReleaseStatus::Available);
+        assert!(same_commit(&unknown, Some("deadbeef")).is_ok(), "nothing was said of it before");
     }
 
     fn complete(id: &str, tag: &str, kind: DeployKind) -> Complete {

@@ -3,5 +3,6 @@
 mod deploys;
 mod doctor;
 mod handle;
+mod releases;
 mod setup;
 mod usage;

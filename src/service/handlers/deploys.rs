@@ -27,7 +27,7 @@ const LOGS_LIMIT: usize = 128 * 1024;
 pub fn start(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let asked: NewDeploy = body(request)?;
     caller.need(Verb::Start, Some(&asked.environment))?;
-    let deploy = service.start(&asked, &caller.by())?;
+    let deploy = service.linked(service.start(&asked, &caller.by())?)?;
     Ok(Response::json(if asked.dry_run { 200 } else { 202 }, &deploy))
 }
 
@@ -35,7 +35,7 @@ pub fn start(service: &Service, caller: &Caller, request: &Request) -> ApiResult
 pub fn roll_back(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let asked: NewMove = body(request)?;
     caller.need(Verb::Start, Some(&asked.environment))?;
-    Ok(Response::json(202, &service.roll_back(&asked, &caller.by())?))
+    Ok(Response::json(202, &service.linked(service.roll_back(&asked, &caller.by())?)?))
 }
 
 /// `POST /v1/promotions`: `environment` is the source; the scope is asked where the deploy starts.
@@ -43,7 +43,7 @@ pub fn promote(service: &Service, caller: &Caller, request: &Request) -> ApiResu
     let asked: NewMove = body(request)?;
     let policy = service.config.service.role(&asked.role);
     caller.need(Verb::Start, Some(policy.next(&asked.environment).unwrap_or(&asked.environment)))?;
-    Ok(Response::json(202, &service.promote(&asked, &caller.by())?))
+    Ok(Response::json(202, &service.linked(service.promote(&asked, &caller.by())?)?))
 }
 
 /// `GET /v1/deploys`: of one place, or of all that the caller may read.
@@ -177,7 +177,7 @@ pub(super) fn find(service: &Service, request: &Request) -> ApiResult<(Place, De
 
 pub(super) fn answer(service: &Service, place: &Place, id: &str) -> ApiResult<Response> {
     match service.store.at(place, |locks| locks.deploy(id))? {
-        Some(deploy) => Ok(Response::json(200, &deploy)),
+        Some(deploy) => Ok(Response::json(200, &service.linked(deploy)?)),
         None => Err(ApiError::new(Kind::NotFound, format!("there is no deploy {id}"))),
     }
 }

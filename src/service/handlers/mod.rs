@@ -20,7 +20,7 @@ use super::{
 /// The most that a list answers with.
 const LIMIT: usize = 1000;
 /// The longest reason that is kept, in bytes.
-const REASON_LIMIT: usize = 1024;
+pub const REASON_LIMIT: usize = 1024;
 
 /// The body, which may be left out where every field may. Unknown fields are passed over, so that newer clients can
 /// talk to older services.
@@ -60,7 +60,7 @@ fn limit(request: &Request, default: usize) -> ApiResult<usize> {
 }
 
 /// The beginning of a text, `most` bytes at most.
-fn cut(text: String, most: usize) -> String {
+pub fn cut(text: String, most: usize) -> String {
     if text.len() <= most {
         return text;
     }

@@ -10,6 +10,8 @@ use crate::{
         api_error::ApiResult,
         auth::Caller,
         http::{Request, Response},
+        links::is_web,
+        policy,
     },
 };
 
@@ -32,8 +34,11 @@ pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResu
         commit: short(asked.commit),
         author: short(asked.author),
         message: short(asked.message),
+        link: short(asked.link).filter(|link| is_web(link)),
+        committed_at: asked.committed_at.filter(|at| at.parse::<jiff::Timestamp>().is_ok()),
     };
     let (known, new) = service.store.publish(&release, now.as_millisecond())?;
+    policy::same_commit(&known, release.commit.as_deref())?;
     if new {
         let entry = AuditEntry { role: Some(known.role.clone()), ..AuditEntry::new(&caller.by(), "publish") };
         service.audit(entry.tag(&known.tag));

@@ -57,7 +57,10 @@ fn add_place(service: &Service, place: &Place, answer: &mut StatusAnswer) -> Api
         answer.broken.push(release);
     }
     answer.running.extend(running_boxes(place, service.store.at(place, Coordinator::running)?));
-    answer.deploys.extend(deploys);
+    for deploy in deploys {
+        // What changes is asked of what is shown whole; a long past costs nothing.
+        answer.deploys.push(if deploy.boxes.is_empty() { deploy } else { service.linked(deploy)? });
+    }
     answer.places.push(PlaceLocks { role: place.role.clone(), environment: place.environment.clone(), locks });
     Ok(())
 }

@@ -4,6 +4,7 @@
 use crate::service::{
     Service,
     api_error::{ApiError, ApiResult, Kind},
+    handlers::{REASON_LIMIT, cut},
     ids, now, policy,
     start::{DeployRequest, StartOutcome},
     store::Mark,
@@ -33,7 +34,10 @@ impl Service {
             recreate: asked.recreate,
             force: asked.force,
             all_at_once: asked.all_at_once,
-            reason: asked.all_at_once.then(|| "all at once, without its steps".to_owned()),
+            reason: joined(
+                asked.all_at_once.then(|| "all at once, without its steps".to_owned()),
+                asked.reason.clone().map(short),
+            ),
             ..DeployRequest::new(&place, &tag, DeployKind::Deploy, by)
         };
         if asked.dry_run {
@@ -57,7 +61,7 @@ impl Service {
         let request = DeployRequest {
             source: left.as_ref().map(|doc| doc.id.clone()),
             supersede: true,
-            reason: left.as_ref().map(|doc| format!("back from {}", doc.tag)),
+            reason: joined(left.as_ref().map(|doc| format!("back from {}", doc.tag)), asked.reason.clone().map(short)),
             ..DeployRequest::new(&place, &tag, DeployKind::Rollback, by)
         };
         let left = left.map(|doc| doc.tag).filter(|left| *left != tag);
@@ -101,6 +105,7 @@ impl Service {
         let request = DeployRequest {
             id: Some(ids::promoted(&complete.id, &target)),
             source: Some(complete.id.clone()),
+            reason: asked.reason.clone().map(short),
             ..DeployRequest::new(&target, &complete.tag, DeployKind::Promotion, by)
         };
         // A person may promote again what did not get through.
@@ -189,6 +194,17 @@ impl Service {
         };
         self.store.set_mark(&place.role, tag, &mark)
     }
+}
+
+/// What deployctl has to say of a start, and what the person said.
+fn joined(ours: Option<String>, said: Option<String>) -> Option<String> {
+    let parts: Vec<String> = ours.into_iter().chain(said.filter(|text| !text.trim().is_empty())).collect();
+    Some(parts.join(": ")).filter(|text| !text.is_empty())
+}
+
+/// A reason as it is kept: in bounds.
+fn short(reason: String) -> String {
+    cut(reason, REASON_LIMIT)
 }
 
 fn started(outcome: StartOutcome) -> ApiResult<Deploy> {

@@ -178,7 +178,8 @@ impl Service {
 
     fn enqueue(&self, place: &Place, doc: &DeployRecord) -> anyhow::Result<Deploy> {
         let replaced = self.store.at(place, |locks| locks.queue(doc))?;
-        let detail = replaced.map(|id| format!("in place of {id}")).unwrap_or_default();
+        let replaced = replaced.map(|id| format!("in place of {id}"));
+        let detail = doc.reason.iter().cloned().chain(replaced).collect::<Vec<_>>().join("; ");
         self.audit(AuditEntry::new(&doc.by, "queue").place(place).tag(&doc.tag).deploy(&doc.id).detail(detail));
         // It may have waited for one that has ended meanwhile.
         self.notify();
