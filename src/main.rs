@@ -3,7 +3,7 @@
 use std::{io, process::ExitCode};
 
 use anyhow::anyhow;
-use clap::{Parser as _, error::ErrorKind};
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use deployctl::{cli::Cli, commands, exit::Exit, screen};
 
 fn main() -> ExitCode {
@@ -16,6 +16,11 @@ fn main() -> ExitCode {
             // A closed pipe is no error of ours (`deployctl --help | head`).
             let _ = asked.print();
             Exit::Done
+        }
+        Err(asked) if asked.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Whoever gives no command wants to know which there are; a script that forgot one still sees an error.
+            let _ = Cli::command().print_help();
+            end(&Exit::Usage.because(anyhow!(usage(&asked))))
         }
         Err(error) => end(&Exit::Usage.because(anyhow!(usage(&error)))),
     };

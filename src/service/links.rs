@@ -3,10 +3,7 @@
 use anyhow::Result;
 
 use super::Service;
-use crate::{
-    api::Deploy,
-    names::{Role, Tag},
-};
+use crate::{api::Deploy, names::Tag};
 
 impl Service {
     /// The deploy with the address of what it changes, where the role has a repository and both commits are known.
@@ -19,13 +16,6 @@ impl Service {
         let (old, new) = (commit(deploy.last_good.as_ref())?, commit(Some(&deploy.tag))?);
         let compare = old.zip(new).and_then(|(old, new)| compare(&repository, &old, &new));
         Ok(Deploy { compare, ..deploy })
-    }
-
-    /// The address of a commit of `role`.
-    pub fn commit_link(&self, role: &Role, commit: &str) -> Option<String> {
-        let repository = self.config.service.role(role).repository?;
-        let base = base(&repository)?;
-        is_revision(commit).then(|| format!("{base}{}commit/{commit}", separator(base)))
     }
 }
 

@@ -23,7 +23,6 @@ fn command(scope: &Scope, line: &str) -> Command {
 fn a_usage_error_is_one_line_that_names_the_thing() {
     let scope = Scope::new();
     for (line, parts) in [
-        ("", ["name a command", "--help"]),
         ("strat", ["strat", "--help"]),
         ("start", ["--role", "--help"]),
         ("start -r app --bogus", ["--bogus", "--help"]),
@@ -56,6 +55,9 @@ fn help_and_version_are_for_stdout() {
         assert!(help.stdout.contains(word), "{word} is not in {help}");
     }
     assert!(!help.stdout.contains("worker"), "{help}");
+    let bare = run(&mut scope.command(DEPLOYCTL)).expect(2);
+    assert_eq!(bare.stdout, help.stdout, "no command at all");
+    bare.one_line(&["name a command"]);
     assert!(deployctl(&scope, "--version").ok().stdout.starts_with("deployctl "));
 }
 
