@@ -253,6 +253,8 @@ mod tests {
             force: false,
             last_good: Some(tag("v1")),
             source: None,
+            step: None,
+            pause: None,
             compare: None,
             boxes: Vec::new(),
         };
