@@ -17,7 +17,7 @@ fn is_found(instead_of: &'static str, written: &'static str, bounds: Bounds, tro
 
 #[test]
 fn one_lock_too_many() {
-    is_found("if mine or used < n then", "if mine or used <= n then", ONE, Budget { failures: 1, ..NOTHING });
+    is_found("if mine or used < n and", "if mine or used <= n and", ONE, Budget { failures: 1, ..NOTHING });
 }
 
 #[test]
