@@ -352,6 +352,15 @@ pub struct StatusAnswer {
     pub broken: Vec<Release>,
 }
 
+/// The answer of `GET /v1/token`: whose the caller's token is, and what it may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// Its name; absent while the service has no tokens.
+    pub name: Option<String>,
+    /// Its scopes, `start:staging`; empty while the service has no tokens.
+    pub can: Vec<String>,
+}
+
 /// The locks of one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceLocks {

@@ -20,6 +20,7 @@ use crate::{
     api::{
         Audit, AuditEntry, Completed, Current, Deploy, Deploys, ErrorBody, Freeze, Freezes, Locks, NewBlame, NewCancel,
         NewDeploy, NewFreeze, NewMove, NewPause, NewRelease, Release, Releases, Running, RunningBoxes, StatusAnswer,
+        TokenAnswer,
     },
     config::Config,
     names::{BoxName, Environment, Place, Role, Tag},
@@ -204,6 +205,11 @@ impl Client {
             &[("role", role.map(Role::as_str)), ("environment", environment.map(Environment::as_str))],
         );
         self.get(&path).map(|answer: RunningBoxes| answer.running)
+    }
+
+    /// What our token may do; nothing where the service is too old to say.
+    pub fn token(&self) -> Result<Option<TokenAnswer>> {
+        absent(self.get("/v1/token"))
     }
 
     /// Who did what, newest first.

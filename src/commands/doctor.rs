@@ -1,12 +1,21 @@
-//! `deployctl doctor`: check everything that a deploy on this box needs, one line each, and say how to mend it.
+//! `deployctl doctor`: check everything that a deploy needs of this machine, one line each, and say how to mend it.
+//!
+//! A box needs everything. A machine without roles is a laptop or the service's host: it needs the service, and what else
+//! its configuration names. Nothing is created, and nobody is waited for without end.
 
 mod redis;
 mod role;
 mod serf;
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::fs::{Access, access};
 
 use crate::{
     agent::wake,
@@ -22,6 +31,30 @@ type Finding = Result<String>;
 
 /// How long a program may take to say its version.
 const VERSION: Duration = Duration::from_secs(20);
+
+/// How long all load balancers together, or a compose file, may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Until when something may take.
+struct Limit(Instant);
+
+impl Limit {
+    fn new() -> Self {
+        Self(Instant::now() + PATIENCE)
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.0
+    }
+
+    /// What was interrupted at the limit is said to be slow, in words that name what to look at.
+    fn explain(&self, finding: Finding, what: &str) -> Finding {
+        if finding.is_err() && self.is_over() {
+            bail!("no answer within {} s: {what}", PATIENCE.as_secs());
+        }
+        finding
+    }
+}
 
 /// Prints findings as they come.
 struct Report {
@@ -40,6 +73,19 @@ impl Report {
         };
         screen::print([format!("{mark} {name}: {}", screen::one_line(&text))])
     }
+
+    /// Who may read the files that hold secrets.
+    fn secrets(&mut self, config: &Config) -> io::Result<()> {
+        config.secret_files().try_for_each(|(key, file)| self.line(key, private(file)))
+    }
+
+    fn end(self, before: &str) -> Result<Exit> {
+        if self.bad == 0 {
+            return Ok(Exit::Done);
+        }
+        screen::print([format!("{} to mend {before}", self.bad)])?;
+        Ok(Exit::Failed)
+    }
 }
 
 /// Runs the command.
@@ -52,17 +98,21 @@ pub fn run(cli: &Cli) -> Result<Exit> {
             return Ok(Exit::Failed);
         }
     };
+    let seen = serf::look(&config);
+    if config.roles.is_empty() && !serf::names_roles(&seen) {
+        return without_roles(&config, report);
+    }
     let roles: Vec<&str> = config.roles.keys().map(AsRef::as_ref).collect();
     report.line(
         "configuration",
         if roles.is_empty() { Err(no_roles()) } else { Ok(format!("roles {}", roles.join(", "))) },
     )?;
     report.line("state_dir", writable(&config.state_dir))?;
+    report.secrets(&config)?;
     for (name, finding) in redis::check(&config) {
         report.line(&name, finding)?;
     }
     report.line("service", service(&config))?;
-    let seen = serf::look(&config);
     for (name, finding) in serf::check(&config, &seen) {
         report.line(&name, finding)?;
     }
@@ -71,36 +121,71 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         report.line("aws", aws())?;
     }
     let environment = serf::environment(&config, &seen);
+    let limit = Limit::new();
     for role in config.roles.keys() {
-        for (name, finding) in role::check(&config, role, environment.as_ref()) {
+        for (name, finding) in role::check(&config, role, environment.as_ref(), &limit) {
             report.line(&name, finding)?;
         }
     }
     report.line("worker", worker(&config))?;
-    if report.bad == 0 {
-        return Ok(Exit::Done);
+    report.end("before this box can deploy")
+}
+
+/// A laptop, or the service's host.
+fn without_roles(config: &Config, mut report: Report) -> Result<Exit> {
+    let host = !config.service.tokens.is_empty() || !config.service.roles.is_empty();
+    let what = if host { "this is the service's host" } else { "no roles: this is no box, but a laptop or CI" };
+    report.line("configuration", crate::service::check(config).map(|()| what.to_owned()))?;
+    report.secrets(config)?;
+    if host || config.names_redis() {
+        for (name, finding) in redis::check(config) {
+            report.line(&name, finding)?;
+        }
     }
-    screen::print([format!("{} to mend before this box can deploy", report.bad)])?;
-    Ok(Exit::Failed)
+    if host {
+        let serf = serf::look(config).map(|_| format!("{} answers", config.serf_rpc_addr));
+        report.line("serf", serf)?;
+    } else {
+        report.line("service", service(config))?;
+    }
+    report.end("before this machine can be used")
 }
 
 fn no_roles() -> anyhow::Error {
     anyhow!("no role is configured: write \"roles\" for what the Serf tag images names")
 }
 
+/// Looks only: a folder that is not there yet must be possible to make.
 fn writable(folder: &Path) -> Finding {
-    let probe = folder.join(".doctor");
-    fs::create_dir_all(folder)
-        .and_then(|()| fs::write(&probe, "x"))
-        .and_then(|()| fs::remove_file(&probe))
-        .with_context(|| format!("cannot write into {}: run as root, or set state_dir", folder.display()))?;
-    Ok(format!("{} can be written", folder.display()))
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    access(there, Access::WRITE_OK | Access::EXEC_OK)
+        .with_context(|| format!("cannot write into {}: run as root, or set state_dir", there.display()))?;
+    let yet = if there == folder { "can be written" } else { "can be made" };
+    Ok(format!("{} {yet}", folder.display()))
+}
+
+/// The service's user may read by its group; nobody else has a reason to.
+fn private(file: &Path) -> Finding {
+    let shown = file.display();
+    let mode = fs::metadata(file).with_context(|| format!("cannot look at {shown}: put the secret there"))?;
+    let mode = mode.permissions().mode() & 0o777;
+    if mode & 0o027 != 0 {
+        bail!("{shown} has mode {mode:04o}, and holds a secret: chmod 600 {shown}");
+    }
+    Ok(format!("{shown} has mode {mode:04o}"))
 }
 
 fn service(config: &Config) -> Finding {
     let service = super::service(config)?;
     service.deploys(None, None, 1)?;
-    let token = if config.service_token()?.is_some() { "takes our token" } else { "wants no token" };
+    let token = match (config.service_token()?, service.token()?) {
+        (None, _) => "wants no token".to_owned(),
+        (Some(_), None) => "takes our token".to_owned(),
+        (Some(_), Some(token)) => match token.name {
+            Some(name) => format!("takes our token {name}, which may {}", token.can.join(", ")),
+            None => "wants no token".to_owned(),
+        },
+    };
     Ok(format!("{} answers, and {token}", service.url()))
 }
 

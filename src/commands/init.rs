@@ -86,7 +86,8 @@ fn init_service(file: &Path, args: &InitService) -> Result<Vec<String>> {
     let mut files = Vec::new();
     let mut tokens = Vec::new();
     for (name, can) in wanted {
-        let can: Vec<Scope> = can.into_iter().map(Scope::try_from).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+        let can: Vec<Scope> =
+            can.into_iter().map(Scope::try_from).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
         let (secret, known) = token::make(&name, &can)?;
         let path = token::file_beside(file, &name);
         is_new(&path)?;

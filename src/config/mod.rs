@@ -218,6 +218,16 @@ impl Config {
         }
     }
 
+    /// The files that hold secrets, each with the key that names it.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let files = [
+            ("redis_url_file", &self.redis_url_file),
+            ("service_token_file", &self.service_token_file),
+            ("serf_rpc_auth_file", &self.serf_rpc_auth_file),
+        ];
+        files.into_iter().filter_map(|(key, file)| Some((key, file.as_deref()?)))
+    }
+
     /// The Serf agent's RPC key, if it has one.
     pub fn serf_rpc_auth(&self) -> Result<Option<Secret>> {
         self.serf_rpc_auth_file.as_deref().map(|file| secret_file("serf_rpc_auth_file", file)).transpose()

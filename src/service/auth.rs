@@ -139,6 +139,12 @@ impl Caller {
         }
     }
 
+    /// The name of the caller's token, and its scopes; none while the service has no tokens.
+    #[must_use]
+    pub fn token(&self) -> Option<(&str, &[Scope])> {
+        self.token.as_ref().map(|(name, scopes)| (name.as_str(), scopes.as_slice()))
+    }
+
     /// For the audit log and for `by`: `token (user@host)`.
     #[must_use]
     pub fn by(&self) -> String {

@@ -44,6 +44,7 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> ApiResult<Respo
         ["v1", "rollbacks"] => &[("POST", handlers::deploys::roll_back)],
         ["v1", "promotions"] => &[("POST", handlers::deploys::promote)],
         ["v1", "status"] => &[("GET", handlers::status::show)],
+        ["v1", "token"] => &[("GET", handlers::token::show)],
         ["v1", "running"] => &[("GET", handlers::deploys::running)],
         ["v1", "locks"] => &[("GET", handlers::locks::list)],
         ["v1", "locks", _] => &[("DELETE", handlers::locks::free)],

@@ -1,5 +1,11 @@
 //! `doctor` against real parts, in order and out of order.
 
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
+
 use serde_json::json;
 
 use crate::support::{Output, Redis, Scope, SerfAgent, require, run};
@@ -41,6 +47,7 @@ fn what_is_missing_is_named_with_its_remedy() {
         assert!(line.starts_with('✗') && line.contains(remedy), "{line}");
     }
     assert!(line(&output, "state_dir").starts_with('✓'), "{output}");
+    assert!(!scope.dir().join("state").exists(), "nothing is created");
     assert!(!output.stdout.contains('\u{1b}'), "colour without a terminal: {output}");
 }
 
@@ -81,4 +88,27 @@ fn real_parts_are_looked_at() {
         let line = line(&output, name);
         assert!(line.starts_with('✗') && line.contains(remedy), "{line}");
     }
+}
+
+#[test]
+fn a_program_that_never_answers_does_not_hold_it_up() {
+    require!("serf");
+    let scope = Scope::new();
+    let agent = SerfAgent::builder(&scope, "box-1").tag("images", "app,web").tag("environment", "staging").start();
+    let aws = scope.file("bin/aws", "#!/bin/sh\n[ \"$1\" = --version ] && echo aws-cli/2 || exec sleep 300\n");
+    fs::set_permissions(&aws, fs::Permissions::from_mode(0o755)).unwrap();
+    let balancers = json!([{"elb": {"name": "lb", "instance_id": "i-1"}}]);
+    let config = json!({
+        "state_dir": scope.dir().join("state"), "redis_url": "redis://127.0.0.1:1/0", "serf_rpc_addr": agent.rpc_address(),
+        "service_url": "http://127.0.0.1:1", "environment": "staging", "compose_dir": scope.dir(), "compose": ["true"],
+        "roles": {"app": {"load_balancers": balancers}, "web": {"load_balancers": balancers}},
+    });
+    let config = scope.file("config.json", &config.to_string());
+    let path = format!("{}:{}", scope.dir().join("bin").display(), std::env::var("PATH").unwrap());
+    let started = Instant::now();
+    let mut command = scope.command(DEPLOYCTL);
+    command.args(["doctor", "--config"]).arg(config).env("PATH", path).env("AWS_REGION", "eu-west-1");
+    let output = run(&mut command).expect(1);
+    assert!(started.elapsed() < Duration::from_secs(90), "{:?}", started.elapsed());
+    assert!(line(&output, "app, load balancers").contains("no answer within"), "{output}");
 }

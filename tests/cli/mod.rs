@@ -2,6 +2,7 @@
 
 mod deploys;
 mod doctor;
+mod first_mile;
 mod handle;
 mod releases;
 mod setup;

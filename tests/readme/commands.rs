@@ -1,6 +1,6 @@
 //! Every command that the README shows can be given.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, iter, path::Path};
 
 use clap::{CommandFactory as _, Parser as _};
 use deployctl::cli::Cli;
@@ -74,6 +74,7 @@ fn every_flag_exists() {
     let cli = Cli::command();
     let mut known: BTreeSet<String> = cli
         .get_subcommands()
+        .flat_map(|command| iter::once(command).chain(command.get_subcommands()))
         .flat_map(clap::Command::get_arguments)
         .chain(cli.get_arguments())
         .flat_map(|argument| argument.get_long_and_visible_aliases().unwrap_or_default())

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::Finding;
+use super::{Finding, Limit};
 use crate::{
     agent,
     api::Kind,
@@ -10,19 +10,18 @@ use crate::{
     config::{Config, RoleConfig},
     load_balancer::Waiting,
     names::{Environment, Role},
-    process::never,
 };
 
 /// Everything that is to be said of one role.
-pub fn check(config: &Config, role: &Role, environment: Option<&Environment>) -> Vec<(String, Finding)> {
+pub fn check(config: &Config, role: &Role, environment: Option<&Environment>, limit: &Limit) -> Vec<(String, Finding)> {
     let Ok(own) = config.role(role) else { return Vec::new() };
     let vars = match example(role, environment) {
         Ok(vars) => vars,
         Err(error) => return vec![(format!("role {role}"), Err(error))],
     };
-    let mut findings = vec![(format!("{role}, compose file"), renders(config, role, &vars))];
+    let mut findings = vec![(format!("{role}, compose file"), renders(config, role, &vars, &Limit::new()))];
     if !own.load_balancers.is_empty() {
-        findings.push((format!("{role}, load balancers"), balancers(config, own, &vars)));
+        findings.push((format!("{role}, load balancers"), balancers(config, own, &vars, limit)));
     }
     findings
 }
@@ -39,18 +38,19 @@ fn example(role: &Role, environment: Option<&Environment>) -> Result<DeployVars>
     })
 }
 
-fn renders(config: &Config, role: &Role, vars: &DeployVars) -> Finding {
-    let rendered = Project::new(config, role)?.render(vars, &never)?;
-    Ok(format!("renders; the image would be {}", rendered.image()))
+fn renders(config: &Config, role: &Role, vars: &DeployVars, limit: &Limit) -> Finding {
+    let rendered = Project::new(config, role)?.render(vars, &|| limit.is_over());
+    let finding = rendered.map(|rendered| format!("renders; the image would be {}", rendered.image()));
+    limit.explain(finding, "see what the compose program waits for")
 }
 
-fn balancers(config: &Config, own: &RoleConfig, vars: &DeployVars) -> Finding {
-    let balancers = agent::balancers(config, own, vars, &never)?;
+fn balancers(config: &Config, own: &RoleConfig, vars: &DeployVars, limit: &Limit) -> Finding {
+    let over = || limit.is_over();
+    let in_service = agent::balancers(config, own, vars, &over)
+        .and_then(|balancers| balancers.in_service(&Waiting::quietly(&over, None)));
     let count = own.load_balancers.len();
-    let state = if balancers.in_service(&Waiting::quietly(&never, None))? {
-        "this box is in service"
-    } else {
-        "this box is not in service"
-    };
-    Ok(format!("{count} answer; {state}"))
+    let finding = in_service.map(|inside| {
+        format!("{count} answer; {}", if inside { "this box is in service" } else { "this box is not in service" })
+    });
+    limit.explain(finding, "see that the load balancer's programs answer, for example `aws sts get-caller-identity`")
 }

@@ -30,6 +30,11 @@ pub fn environment(config: &Config, seen: &Result<Seen>) -> Option<Environment> 
     config.environment.clone().or_else(tag)
 }
 
+/// Whether the agent was told of roles: then this is a box, whatever its configuration lacks.
+pub fn names_roles(seen: &Result<Seen>) -> bool {
+    seen.as_ref().is_ok_and(|seen| seen.node.tags.contains_key("images"))
+}
+
 /// Everything that is to be said of Serf.
 pub fn check(config: &Config, seen: &Result<Seen>) -> Vec<(String, Finding)> {
     let seen = match seen {

@@ -7,6 +7,7 @@ pub mod locks;
 pub mod pauses;
 pub mod releases;
 pub mod status;
+pub mod token;
 
 use std::str::FromStr;
 
