@@ -85,7 +85,9 @@ fn by_size(redis: &Redis) -> bool {
         .map(|at| (at, [sizes::ours(redis, sizes::SIZES[at]), sizes::plain(redis, sizes::SIZES[at])]))
         .collect();
     print!("\n{:54}", "Redis's time for one box, in us");
-    measured.iter().for_each(|(at, _)| print!(" {:>12} {:>10}", format!("{} boxes", sizes::SIZES[*at]), "plain"));
+    for (at, _) in &measured {
+        print!(" {:>12} {:>10}", format!("{} boxes", sizes::SIZES[*at]), "plain");
+    }
     println!("  limit");
     let mut missed = false;
     for (row, (what, limits)) in sizes::ROWS.iter().enumerate() {

@@ -116,9 +116,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "TAG  STATUS     RUNS         AGE  COMMIT      AUTHOR",
-                "v3   broken                  2m                       box-1: exit code 1",
-                "v2   available  staging (2)  2m   c0ffee0123  Ann     Fix",
+                "TAG  STATUS     RUNS         AGE    COMMIT      AUTHOR",
+                "v3   broken                  2m 0s                      box-1: exit code 1",
+                "v2   available  staging (2)  2m 0s  c0ffee0123  Ann     Fix",
             ]
         );
     }

@@ -115,12 +115,12 @@ mod tests {
     #[test]
     fn recorded_states_are_read() {
         let recorded = r#"{"InstanceStates": [
-            {"InstanceId": "i-0abc", "TargetState": "InService", "ReasonCode": "N/A", "Description": "N/A"},
-            {"InstanceId": "i-1", "TargetState": "InService", "ReasonCode": "N/A", "Description": "Instance deregistration currently in progress."},
-            {"InstanceId": "i-2", "TargetState": "OutOfService", "ReasonCode": "Instance", "Description": "Instance is not currently registered with the LoadBalancer."},
-            {"InstanceId": "i-3", "TargetState": "OutOfService", "ReasonCode": "Instance", "Description": "Instance has failed at least the UnhealthyThreshold number of health checks consecutively."},
-            {"InstanceId": "i-4", "TargetState": "OutOfService", "ReasonCode": "ELB", "Description": "Instance registration is still in progress."},
-            {"InstanceId": "i-5", "TargetState": "Unknown"}]}"#;
+            {"InstanceId": "i-0abc", "State": "InService", "ReasonCode": "N/A", "Description": "N/A"},
+            {"InstanceId": "i-1", "State": "InService", "ReasonCode": "N/A", "Description": "Instance deregistration currently in progress."},
+            {"InstanceId": "i-2", "State": "OutOfService", "ReasonCode": "Instance", "Description": "Instance is not currently registered with the LoadBalancer."},
+            {"InstanceId": "i-3", "State": "OutOfService", "ReasonCode": "Instance", "Description": "Instance has failed at least the UnhealthyThreshold number of health checks consecutively."},
+            {"InstanceId": "i-4", "State": "OutOfService", "ReasonCode": "ELB", "Description": "Instance registration is still in progress."},
+            {"InstanceId": "i-5", "State": "Unknown"}]}"#;
         let states: Vec<TargetState> = read(recorded).unwrap().into_iter().map(|(_, state)| state).collect();
         assert_eq!(states[0], TargetState::InService);
         assert_eq!(states[1].to_string(), "InService (Instance deregistration currently in progress.)");

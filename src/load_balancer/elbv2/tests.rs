@@ -85,23 +85,23 @@ fn what_is_no_target_or_group_is_refused() {
 
 /// In the words of a group behind an application load balancer, and of one behind a network load balancer.
 const RECORDED: &str = r#"{"TargetHealthDescriptions": [
-    {"Target": {"Id": "i-1", "Port": 8080}, "HealthCheckPort": "8080", "TargetHealth": {"TargetState": "healthy"},
-     "AdministrativeOverride": {"TargetState": "no_override", "Reason": "AdministrativeOverride.NoOverride", "Description": "No override is currently active on target"}},
+    {"Target": {"Id": "i-1", "Port": 8080}, "HealthCheckPort": "8080", "TargetHealth": {"State": "healthy"},
+     "AdministrativeOverride": {"State": "no_override", "Reason": "AdministrativeOverride.NoOverride", "Description": "No override is currently active on target"}},
     {"Target": {"Id": "i-2", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"TargetState": "draining", "Reason": "Target.DeregistrationInProgress", "Description": "Target deregistration is in progress"}},
+     "TargetHealth": {"State": "draining", "Reason": "Target.DeregistrationInProgress", "Description": "Target deregistration is in progress"}},
     {"Target": {"Id": "i-3", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"TargetState": "initial", "Reason": "Elb.RegistrationInProgress", "Description": "Target registration is in progress"}},
+     "TargetHealth": {"State": "initial", "Reason": "Elb.RegistrationInProgress", "Description": "Target registration is in progress"}},
     {"Target": {"Id": "i-4", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"TargetState": "unhealthy", "Reason": "Target.ResponseCodeMismatch", "Description": "Health checks failed with these codes: [502]"}},
+     "TargetHealth": {"State": "unhealthy", "Reason": "Target.ResponseCodeMismatch", "Description": "Health checks failed with these codes: [502]"}},
     {"Target": {"Id": "i-5", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"TargetState": "unhealthy.draining", "Reason": "Target.FailedHealthChecks", "Description": "Health checks failed"}},
+     "TargetHealth": {"State": "unhealthy.draining", "Reason": "Target.FailedHealthChecks", "Description": "Health checks failed"}},
     {"Target": {"Id": "i-6", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"TargetState": "unused", "Reason": "Target.NotInUse", "Description": "Target group is not configured to receive traffic from the load balancer"}},
+     "TargetHealth": {"State": "unused", "Reason": "Target.NotInUse", "Description": "Target group is not configured to receive traffic from the load balancer"}},
     {"Target": {"Id": "i-7", "Port": 8080}, "HealthCheckPort": "8080",
-     "TargetHealth": {"TargetState": "unused", "Reason": "Target.NotRegistered", "Description": "Target is not registered to the target group"}},
-    {"Target": {"Id": "i-8", "Port": 8080}, "TargetHealth": {"TargetState": "unavailable", "Reason": "Elb.InternalError", "Description": "Target health is unavailable"}},
-    {"Target": {"Id": "i-9", "Port": 8080}, "TargetHealth": {"TargetState": "unavailable", "Reason": "Target.HealthCheckDisabled", "Description": "Health checks are not enabled"}},
-    {"Target": {"Id": "i-1", "Port": 9090}, "TargetHealth": {"TargetState": "some-day", "Reason": "Elb.New"}}]}"#;
+     "TargetHealth": {"State": "unused", "Reason": "Target.NotRegistered", "Description": "Target is not registered to the target group"}},
+    {"Target": {"Id": "i-8", "Port": 8080}, "TargetHealth": {"State": "unavailable", "Reason": "Elb.InternalError", "Description": "Target health is unavailable"}},
+    {"Target": {"Id": "i-9", "Port": 8080}, "TargetHealth": {"State": "unavailable", "Reason": "Target.HealthCheckDisabled", "Description": "Health checks are not enabled"}},
+    {"Target": {"Id": "i-1", "Port": 9090}, "TargetHealth": {"State": "some-day", "Reason": "Elb.New"}}]}"#;
 
 #[test]
 fn only_who_gets_requests_counts() {

@@ -14,6 +14,8 @@ use crate::support::{Engine, Images, Scope, require, wait_until};
 fn the_installed_program_is_chosen_once() {
     require!("docker-compose");
     let scope = Scope::new();
+    // A worker has the folder; `doctor`, which has not, creates nothing.
+    scope.subdir("state");
     let config = serde_json::json!({"state_dir": scope.dir().join("state"), "roles": {"app": {"load_balancers": []}}});
     let config = Config::parse(&config.to_string()).unwrap();
     Project::new(&config, &"app".parse().unwrap()).unwrap();
