@@ -17,9 +17,8 @@ machines: ## README's fleet, step by step, on Debian machines with systemd, and 
 lint: ## rustfmt, clippy, cargo deny, shellcheck
 	@scripts/lint.sh
 
-bench: ## what the locks cost, beside the plain scheme
-	@scripts/install-tools.sh demo
-	@cargo bench --locked --bench locks
+bench: ## what the locks cost beside the plain scheme, and a roll-out beside Ansible (ONLY=locks, ONLY=rollout)
+	@scripts/bench.sh
 
 model: ## the protocol's model at full depth (minutes; `make test` runs it at a smaller one)
 	@DEPLOYCTL_MODEL=full cargo test --locked --release --test all model::

@@ -1,6 +1,7 @@
 # The parts of the demo's fleet: how each is started, and how all are stopped. Source after lib.sh and docker.sh.
 # Everything lives in $dir; the pid of whatever is started stands in $dir/pids, one a line.
-# shellcheck shell=bash disable=SC2034,SC2154 # who sources this sets `dir` and `deployctl`, and uses what is set here
+# shellcheck shell=bash disable=SC2034,SC2154 # who sources this sets `dir` and `deployctl` (and `environments`, where
+# they are others), and uses what is set here
 
 registry='' redis='' moto='' hub='' service=''
 declare -A group
@@ -83,7 +84,7 @@ start_service() {
   "service": {
     "listen": "$service",
     "roles": {
-      "app": {"environments": ["staging", "production"], "auto_promote": true, "bake": "5s", "auto_rollback": true}
+      "app": {"environments": [${environments:-\"staging\", \"production\"}], "auto_promote": true, "bake": "5s", "auto_rollback": true}
     }
   }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing for a purpose, and only that:
 #
-#   scripts/install-tools.sh [demo] [test] [lint] [machines]     (default: the first three)
+#   scripts/install-tools.sh [demo] [test] [lint] [machines] [bench]     (default: the first three)
 #
 # Says first what it will install. Debian packages by apt-get (sudo where not root); the rest into $DEPLOYCTL_TOOLS
 # (default target/tools), where `make clean` removes it. NO_INSTALL=1: only says what is missing, and fails if anything is.
@@ -11,7 +11,7 @@ source "$(dirname "$0")/lib.sh"
 
 purposes=" ${*:-demo test lint} "
 for purpose in $purposes; do
-    [[ $purpose =~ ^(demo|test|lint|machines)$ ]] || die "no such purpose: $purpose (there are demo, test, lint and machines)"
+    [[ $purpose =~ ^(demo|test|lint|machines|bench)$ ]] || die "no such purpose: $purpose (there are demo, test, lint, machines and bench)"
 done
 wants() {
     local purpose
@@ -26,6 +26,7 @@ needs() { has "$1" || packages+=("$2"); }
 extras=()
 
 python_tools_present() { cmp -s "$root/scripts/requirements.txt" "$tools/venv/requirements.txt"; }
+ansible_present() { [[ -x $tools/ansible/bin/ansible-playbook ]]; }
 compose_v2_present() { DOCKER_CONFIG=$tools/docker docker compose version >/dev/null 2>&1; }
 cargo_deny() {
     if [[ -x $tools/bin/cargo-deny ]]; then echo "$tools/bin/cargo-deny"; else command -v cargo-deny; fi
@@ -71,6 +72,9 @@ look() {
         python_tools_present || [[ " ${extras[*]} " == *" python_tools "* ]] || extras+=(python_tools)
         [[ -e $tools/machines/ready ]] || extras+=(machine_files)
     fi
+    if wants bench; then
+        ansible_present || extras+=(ansible)
+    fi
     if wants lint; then
         needs shellcheck shellcheck
         cargo_deny >/dev/null || extras+=(cargo_deny)
@@ -84,6 +88,7 @@ describe() {
     case $1 in
         python_tools) echo "awscli and moto[server] (Python, in $tools/venv)" ;;
         compose_v2) echo "docker compose version 2 (in $tools/docker)" ;;
+        ansible) echo "ansible-core, for the bench of a roll-out (Python, in $tools/ansible)" ;;
         cargo_deny) echo "cargo-deny (in $tools/bin)" ;;
         machine_files) echo "Debian 12 for the machines of 'make machines' (1 GB, in $tools/machines)" ;;
     esac
@@ -122,6 +127,12 @@ install_python_tools() {
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --retries 5 -r "$root/scripts/requirements.txt"
     # Last, so that an installation that was interrupted is not taken for a whole one.
     cp "$root/scripts/requirements.txt" "$tools/venv/requirements.txt"
+}
+
+install_ansible() {
+    rm -rf "$tools/ansible"
+    python3 -m venv "$tools/ansible"
+    "$tools/ansible/bin/pip" install --quiet --disable-pip-version-check --retries 5 ansible-core==2.19.14
 }
 
 # Where this machine's own apt sources get Debian from.

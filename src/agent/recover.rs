@@ -25,6 +25,9 @@ use crate::{
 /// How long the service may be away before a broken release is cancelled in Redis alone.
 const REPORT: Duration = Duration::from_secs(20);
 
+/// How long a machine that goes down gives its load balancers.
+const LAST_CALL: Duration = Duration::from_secs(10);
+
 /// The previous tag's fate on this box.
 enum Back {
     /// It runs, healthy.
@@ -80,6 +83,18 @@ impl BoxRole<'_> {
         Ok(outcome)
     }
 
+    /// It may have said that it leaves and not have left yet.
+    fn deregister_quickly(&mut self, plan: &Plan) {
+        let begun = Instant::now();
+        let over = move || begun.elapsed() > LAST_CALL;
+        let left = self
+            .balancers(plan)
+            .and_then(|balancers| balancers.deregister(&Waiting::quietly(&over, Some(&self.looks))));
+        if let Err(error) = left {
+            warn!("{}: {error:#}; the load balancer must find out by itself", self.place);
+        }
+    }
+
     /// The deploy ended, or was never this box's: what came of it?
     fn after_the_end(&mut self, plan: &Plan) -> Result<Outcome> {
         self.give_back(plan)?;
@@ -118,6 +133,7 @@ impl BoxRole<'_> {
             // are, and `sync` goes on after the boot, as after a power cut.
             StepError::PowerOff => {
                 info!("{}: the machine goes down; the box stays out, and goes on after the boot", self.place);
+                self.deregister_quickly(plan);
                 Ok(Outcome::Cancelled("the machine goes down; the box goes on after the boot".to_owned()))
             }
             StepError::Shutdown => {
