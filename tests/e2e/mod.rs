@@ -9,3 +9,4 @@ mod programs;
 mod promoting;
 mod proving;
 mod rolling;
+mod stepping;
