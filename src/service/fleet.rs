@@ -55,6 +55,20 @@ impl Fleet {
 
     /// The members, as far as they matter to `place`, as they were at most `max_age` ago.
     pub fn members(&self, place: &Place, max_age: Duration, interrupted: &dyn Fn() -> bool) -> Result<Members> {
+        self.said(max_age, interrupted, |members| sort(members, place))
+    }
+
+    /// All members, as they were at most `max_age` ago.
+    pub fn all(&self, max_age: Duration, interrupted: &dyn Fn() -> bool) -> Result<Vec<Member>> {
+        self.said(max_age, interrupted, <[Member]>::to_vec)
+    }
+
+    fn said<T>(
+        &self,
+        max_age: Duration,
+        interrupted: &dyn Fn() -> bool,
+        read: impl FnOnce(&[Member]) -> T,
+    ) -> Result<T> {
         let asked = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let said = match last.take().filter(|said| said.answers(asked, max_age)) {
@@ -62,7 +76,7 @@ impl Fleet {
             None => self.ask(interrupted),
         };
         match &last.insert(said).members {
-            Ok(members) => Ok(sort(members, place)),
+            Ok(members) => Ok(read(members)),
             Err(error) => Err(anyhow!("{error}")),
         }
     }

@@ -10,6 +10,7 @@ mod fleet;
 mod handlers;
 mod http;
 mod ids;
+mod known;
 mod links;
 mod metrics;
 mod notify;

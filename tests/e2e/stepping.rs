@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Behaviour, Fleet, require_fleet, wait_for};
+use crate::support::{Behaviour, Box, Fleet, require_fleet, wait_for};
 
 const SOON: Duration = Duration::from_secs(120);
 
@@ -46,7 +46,7 @@ fn nobody_leaves_while_a_deploy_is_paused_and_who_is_out_comes_back() {
     deploy.wait_phase(&working, "done");
     wait_for(SOON, "nobody is out", || {
         let out = fleet.deployctl(&["locks", "-r", "app", "-e", "staging"]).ok().stdout;
-        if fleet.boxes.iter().all(|node| node.in_service()) { Ok(()) } else { Err(out) }
+        if fleet.boxes.iter().all(Box::in_service) { Ok(()) } else { Err(out) }
     });
     let status = fleet.deployctl(&["status"]).ok().stdout;
     assert!(status.contains("paused for") && status.contains("errors are up"), "{status}");

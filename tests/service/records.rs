@@ -58,3 +58,18 @@ fn freezes_are_by_environment_or_by_role_in_one() {
         audit["entries"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["unfreeze", "unfreeze", "freeze"]);
 }
+
+#[test]
+fn a_mistyped_name_is_refused_with_the_one_that_is_meant() {
+    require!("redis-server", "serf");
+    let boxes = [("staging", "box-1"), ("production", "box-2")];
+    let service = Service::with_boxes(&Scope::new(), &boxes, json!({}));
+    let (status, body) = service.http.post("/v1/freezes", &json!({ "environment": "prodction" }));
+    let said = body["error"]["message"].as_str().unwrap().to_owned();
+    assert!(status == 404 && said.contains("did you mean production?") && said.contains("staging"), "{status} {said}");
+    assert_eq!(service.http.get("/v1/freezes").1, json!({ "freezes": [] }), "nothing is frozen");
+    let (status, body) = service.http.get("/v1/status?role=nosuch");
+    let said = body["error"]["message"].as_str().unwrap().to_owned();
+    assert!(status == 404 && said.contains("known are app, web"), "{status} {said}");
+    assert_eq!(service.http.post("/v1/freezes", &json!({ "environment": "production" })).0, 201);
+}

@@ -55,6 +55,7 @@ pub fn list(service: &Service, caller: &Caller, _: &Request) -> ApiResult<Respon
 pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let (environment, role, reason) = Scope::read(request)?;
     caller.need(Verb::Start, Some(&environment))?;
+    service.check_names(role.as_ref(), Some(&environment))?;
     let freeze = Freeze { environment, role, reason, by: caller.by(), at: now() };
     service.store.freeze(&freeze)?;
     service.audit(

@@ -22,14 +22,15 @@ const PAST: u32 = 20;
 
 /// `GET /v1/status[?role=&environment=]`.
 pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
+    let (role, environment): (Option<Role>, Option<Environment>) =
+        (param(request, "role")?, param(request, "environment")?);
+    service.check_names(role.as_ref(), environment.as_ref())?;
     let mut answer = StatusAnswer::default();
     for place in places(service, caller, request)? {
         add_place(service, &place, &mut answer)?;
     }
     answer.deploys.sort_by(|a, b| b.started_at.cmp(&a.started_at));
     answer.running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
-    let (role, environment): (Option<Role>, Option<Environment>) =
-        (param(request, "role")?, param(request, "environment")?);
     answer.freezes = service.store.freezes()?;
     answer.freezes.retain(|freeze| {
         caller.may(Verb::Read, Some(&freeze.environment))

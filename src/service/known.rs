@@ -1,0 +1,101 @@
+//! The names that this service has heard of, to tell a mistyped one from a new one.
+//!
+//! `freeze -e prodction` would otherwise be accepted while production stays open.
+
+use std::{collections::BTreeSet, fmt::Display, time::Duration};
+
+use super::{
+    Service,
+    api_error::{ApiError, ApiResult, Kind},
+};
+use crate::{
+    names::{Environment, Role, quoted},
+    tags,
+};
+
+/// How old the list of boxes may be.
+const BOXES: Duration = Duration::from_secs(5);
+/// How much alike two names are, from 0 to 1, of which one may be meant for the other.
+const ALIKE: f64 = 0.8;
+
+/// Roles and environments of the configuration, of deploys that ever began, and of the boxes.
+#[derive(Debug, Default)]
+struct Known {
+    environments: BTreeSet<String>,
+    roles: BTreeSet<String>,
+}
+
+impl Service {
+    /// Refuses a role or an environment that nothing has. Where none is known any may be meant, and so it is where the
+    /// Serf agent does not answer.
+    pub fn check_names(&self, role: Option<&Role>, environment: Option<&Environment>) -> ApiResult<()> {
+        let mut known = Known::default();
+        for (role, policy) in &self.config.service.roles {
+            known.roles.insert(role.to_string());
+            known.environments.extend(policy.environments.iter().map(ToString::to_string));
+        }
+        for place in self.store.places()? {
+            known.environments.insert(place.environment.to_string());
+            known.roles.insert(place.role.to_string());
+        }
+        // The agent is asked only where that decides: it may be slow, and most names are known.
+        if known.have(role, environment) {
+            return Ok(());
+        }
+        let Ok(members) = self.fleet.all(BOXES, &|| false) else { return Ok(()) };
+        for member in &members {
+            known.environments.extend(member.tags.get("environment").cloned());
+            let images = member.tags.get("images").map(String::as_str).unwrap_or_default();
+            known.roles.extend(tags::roles(images).map(str::to_owned));
+        }
+        known.check(role, environment)
+    }
+}
+
+impl Known {
+    fn have(&self, role: Option<&Role>, environment: Option<&Environment>) -> bool {
+        role.is_none_or(|role| self.roles.contains(role.as_str()))
+            && environment.is_none_or(|environment| self.environments.contains(environment.as_str()))
+    }
+
+    fn check(&self, role: Option<&Role>, environment: Option<&Environment>) -> ApiResult<()> {
+        role.map_or(Ok(()), |role| check("role", role, &self.roles))?;
+        environment.map_or(Ok(()), |environment| check("environment", environment, &self.environments))
+    }
+}
+
+fn check(what: &str, asked: &impl Display, known: &BTreeSet<String>) -> ApiResult<()> {
+    let asked = asked.to_string();
+    if known.is_empty() || known.contains(&asked) {
+        return Ok(());
+    }
+    let alike = |name: &&String| strsim::jaro_winkler(name, &asked);
+    let likeliest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) >= ALIKE);
+    let meant = likeliest.map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+    let list: Vec<&str> = known.iter().map(String::as_str).collect();
+    let text = format!("no box and no deploy has the {what} {}: {meant}known are {}", quoted(&asked), list.join(", "));
+    Err(ApiError::new(Kind::NotFound, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(names: &[&str]) -> Known {
+        Known { environments: names.iter().map(|&name| name.to_owned()).collect(), roles: BTreeSet::new() }
+    }
+
+    #[test]
+    fn a_mistyped_name_is_told_from_a_known_one() {
+        let asked = "prodction".parse().unwrap();
+        let error = known(&["production", "staging"]).check(None, Some(&asked)).unwrap_err().to_string();
+        assert!(
+            error.contains("did you mean production?") && error.contains("known are production, staging"),
+            "{error}"
+        );
+        let error = known(&["staging"]).check(None, Some(&asked)).unwrap_err().to_string();
+        assert!(!error.contains("did you mean") && error.contains("known are staging"), "{error}");
+        assert!(known(&["production"]).check(None, Some(&"production".parse().unwrap())).is_ok());
+        assert!(known(&[]).check(None, Some(&asked)).is_ok(), "a new service knows nobody");
+    }
+}
