@@ -3,12 +3,15 @@
 //! A caller shows a bearer token; the configuration knows its SHA-256. Without tokens everybody who reaches the service
 //! may do everything, so it then listens on loopback only.
 
+use std::net::IpAddr;
+
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
 
 use super::{
     api_error::{ApiError, ApiResult, Kind},
     http::Request,
+    reconcile::SERVICE,
 };
 use crate::{
     config::{Scope, ServiceConfig, Token, Verb},
@@ -40,6 +43,9 @@ impl Auth {
                     token.name
                 );
             };
+            if token.name == SERVICE {
+                bail!("service.tokens: the name {SERVICE:?} is the service's own in the audit log: choose another");
+            }
             if tokens.iter().any(|(known, _)| known.name == token.name) {
                 bail!("service.tokens: two are named {:?}: the audit log could not tell them apart", token.name);
             }
@@ -52,11 +58,11 @@ impl Auth {
     pub fn caller(&self, request: &Request) -> ApiResult<Caller> {
         let claimed = request.header("deployctl-by").and_then(claim);
         if self.tokens.is_empty() {
-            // A page in a browser on this host can send requests here, but not without saying where it came from.
-            if request.header("origin").is_some() {
+            if from_a_web_page(request) {
                 return Err(ApiError::new(Kind::Forbidden, "requests from web pages need a token: add service.tokens"));
             }
-            return Ok(Caller { token: None, claimed });
+            // Nobody poses as the service: the audit log must tell what it did by itself.
+            return Ok(Caller { token: None, claimed: claimed.filter(|name| name != SERVICE) });
         }
         let Some(shown) = request.header("authorization").and_then(bearer) else {
             return Err(ApiError::new(Kind::Unauthorized, "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)"));
@@ -75,6 +81,23 @@ impl Auth {
             )),
         }
     }
+}
+
+/// Whether a page in a browser on this host may have sent it. Such a page says where it comes from; only one whose name
+/// was made to point to this host does not, and it shows in `Host` ([DNS rebinding](https://en.wikipedia.org/wiki/DNS_rebinding)).
+fn from_a_web_page(request: &Request) -> bool {
+    let site = request.header("sec-fetch-site");
+    request.header("origin").is_some()
+        || site.is_some_and(|site| site != "none")
+        || request.header("host").is_some_and(|host| !is_this_host(host))
+}
+
+/// `localhost` or an address, with or without a port.
+fn is_this_host(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name);
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 fn digest(hex: &str) -> Option<[u8; 32]> {
@@ -186,6 +209,16 @@ mod tests {
         let error = Auth::new(&config).err().unwrap().to_string();
         assert!(error.contains("0.0.0.0:8700") && error.contains("127.0.0.1"), "{error}");
         assert!(Auth::new(&ServiceConfig::default()).is_ok());
+    }
+
+    #[test]
+    fn this_host_is_localhost_or_an_address() {
+        for host in ["localhost", "LOCALHOST:8700", "127.0.0.1", "127.0.0.1:8700", "[::1]:8700", "[::1]"] {
+            assert!(is_this_host(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:8700", "localhost.evil.example", "127.0.0.1.evil.example:80", ""] {
+            assert!(!is_this_host(host), "{host}");
+        }
     }
 
     #[test]

@@ -106,12 +106,52 @@ fn the_audit_log_names_the_token_and_who_they_say_they_are() {
 fn a_web_page_cannot_act_for_whoever_looks_at_it() {
     require!("redis-server");
     let service = Service::start(&Scope::new(), json!({}));
-    let sent = ureq::post(format!("http://127.0.0.1:{}/v1/releases", service.port))
-        .config()
-        .http_status_as_error(false)
-        .build()
-        .header("Origin", "https://evil.example")
-        .send(r#"{"role": "app", "tag": "v1"}"#);
-    assert_eq!(sent.unwrap().status().as_u16(), 403);
+    let send = |header: &str, value: &str| {
+        let sent = ureq::post(format!("http://127.0.0.1:{}/v1/releases", service.port))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .header(header, value)
+            .send(r#"{"role": "app", "tag": "v1"}"#);
+        sent.unwrap().status().as_u16()
+    };
+    assert_eq!(send("Origin", "https://evil.example"), 403);
+    assert_eq!(send("Sec-Fetch-Site", "cross-site"), 403);
+    assert_eq!(send("Host", "evil.example:8700"), 403, "a name that was made to point here");
     assert_eq!(service.http.get("/v1/releases?role=app").1, json!({ "releases": [] }));
+    assert_eq!(send("Host", "localhost"), 201);
+}
+
+#[test]
+fn nobody_poses_as_the_service() {
+    require!("redis-server");
+    let service = Service::start(&Scope::new(), json!({}));
+    let sent = ureq::post(format!("http://127.0.0.1:{}/v1/releases", service.port))
+        .header("Deployctl-By", "service")
+        .send(r#"{"role": "app", "tag": "v1"}"#);
+    assert_eq!(sent.unwrap().status().as_u16(), 201);
+    assert_eq!(service.http.get("/v1/audit").1["entries"][0]["by"], "somebody");
+    let scope = Scope::new();
+    let tokens = json!({ "service": { "tokens": [token("service", &["read"])] } });
+    let config = scope.file("posing.json", &tokens.to_string());
+    let refused = run(scope.command(DEPLOYCTL).arg("--config").arg(config).arg("service"));
+    assert_eq!(refused.code, Some(2), "{refused}");
+    refused.one_line(&["service.tokens", "choose another"]);
+}
+
+#[test]
+fn an_id_of_another_environment_tells_nothing() {
+    require!("redis-server", "serf");
+    let tokens = [token("all", &["read", "start", "publish"]), token("narrow", &["start:staging"])];
+    let boxes = [("production", "box-1")];
+    let service = Service::with_boxes(&Scope::new(), &boxes, json!({ "service": { "tokens": tokens } }));
+    let all = service.http.clone().with_token("all");
+    assert_eq!(all.post("/v1/releases", &json!({ "role": "app", "tag": "v1" })).0, 201);
+    let (status, deploy) = all.post("/v1/deploys", &json!({ "role": "app", "environment": "production", "tag": "v1" }));
+    assert_eq!(status, 202, "{deploy}");
+    let id = deploy["id"].as_str().unwrap();
+    let narrow = service.http.clone().with_token("narrow");
+    let answers = [id, "app.production.never"].map(|id| narrow.get(&format!("/v1/deploys/{id}")));
+    assert_eq!(answers[0].0, 403);
+    assert_eq!(answers[0], answers[1], "known or not");
 }

@@ -26,7 +26,7 @@ fn raw(port: u16, bytes: &[u8]) -> String {
 fn what_is_too_large_or_no_http_is_refused() {
     require!("redis-server");
     let service = Service::start(&Scope::new(), json!({}));
-    let head = "POST /v1/releases HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    let head = "POST /v1/releases HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     let long = format!("{head}X: {}\r\n\r\n", "a".repeat(17 * 1024));
     let body = format!("{head}Content-Length: 300000\r\n\r\n{}", "a".repeat(300_000));
     let whole = r#"{"role":"app","tag":"v1"}"#;
@@ -94,8 +94,8 @@ fn more_connections_than_there_are_descriptors_keep_nobody_out() {
 fn a_connection_is_kept_for_the_next_request() {
     require!("redis-server");
     let service = Service::start(&Scope::new(), json!({}));
-    let request = "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
-    let last = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let request = "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let last = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answers = raw(service.port, format!("{request}{request}{last}").as_bytes());
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
     assert_eq!(answers.matches("\"status\"").count(), 1, "HEAD has no body: {answers}");

@@ -297,3 +297,19 @@ fn metrics_say_what_rolls_and_what_has_ended() {
         });
     }
 }
+
+#[test]
+fn what_somebody_forced_is_for_somebody_to_bring_further() {
+    require!("redis-server", "serf");
+    let service = Service::with_boxes(&Scope::new(), &BOXES, policy(&json!({})));
+    service.publish("v1");
+    let forced = service.start_deploy("staging", json!({ "tag": "v1", "force": true }));
+    service.complete("staging", &forced, &["box-1"]);
+    service.wait_state(&forced, "deployed");
+    wait_until(SOON, "nothing is left to do", || service.redis.command(&["SCARD", "deployctl:service:open"]) == "0");
+    // What comes later is promoted; the forced one never was.
+    let next = staged(&service, "v2");
+    let promoted = service.wait_newer("production", "");
+    assert_eq!(promoted, next.replace("staging", "production"));
+    assert_eq!(in_production(&service).len(), 1);
+}

@@ -96,15 +96,13 @@ pub fn current(service: &Service, caller: &Caller, request: &Request) -> ApiResu
 
 /// `GET /v1/deploys/ID`.
 pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (place, doc) = find(service, request)?;
-    caller.need(Verb::Read, Some(&place.environment))?;
+    let (place, doc) = find(service, caller, Verb::Read, request)?;
     answer(service, &place, &doc.id)
 }
 
 /// `POST /v1/deploys/ID/complete`: a box believes that it was the last.
 pub fn complete(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (place, doc) = find(service, request)?;
-    caller.need(Verb::Box, Some(&place.environment))?;
+    let (place, doc) = find(service, caller, Verb::Box, request)?;
     let _: Completed = body(request)?;
     service.reconcile_place_now(&place);
     answer(service, &place, &doc.id)
@@ -112,8 +110,7 @@ pub fn complete(service: &Service, caller: &Caller, request: &Request) -> ApiRes
 
 /// `POST /v1/deploys/ID/cancel`.
 pub fn cancel(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (place, doc) = find(service, request)?;
-    caller.need(Verb::Cancel, Some(&place.environment))?;
+    let (place, doc) = find(service, caller, Verb::Cancel, request)?;
     let NewCancel { reason, broken } = body(request)?;
     let by = caller.by();
     let reason =
@@ -131,8 +128,7 @@ pub fn cancel(service: &Service, caller: &Caller, request: &Request) -> ApiResul
 /// `POST /v1/deploys/ID/broken`: a box has the proof. Only a worker of a rolling deploy blames, and never a release that
 /// an earlier deploy has completely deployed there.
 pub fn broken(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (place, doc) = find(service, request)?;
-    caller.need(Verb::Box, Some(&place.environment))?;
+    let (place, doc) = find(service, caller, Verb::Box, request)?;
     let blame: NewBlame = body(request)?;
     if service.has_worked(&place, &doc)? {
         let message = format!("{}:{} has worked in {}: the box is at fault", place.role, doc.tag, place.environment);
@@ -166,11 +162,18 @@ fn stop(service: &Service, place: &Place, doc: &DeployRecord, by: &str, reason: 
     }
 }
 
-/// The deploy that the path names.
-pub(super) fn find(service: &Service, request: &Request) -> ApiResult<(Place, DeployRecord)> {
+/// The deploy that the path names. Whether the caller may do `verb` there is asked first: an id of an environment that is
+/// not theirs has the same answer whether there is such a deploy or not.
+pub(super) fn find(
+    service: &Service,
+    caller: &Caller,
+    verb: Verb,
+    request: &Request,
+) -> ApiResult<(Place, DeployRecord)> {
     let id = request.path.get(2).map_or("", String::as_str);
     let unknown = || ApiError::new(Kind::NotFound, format!("there is no deploy {}", crate::names::quoted(id)));
     let place = ids::place(id).ok_or_else(unknown)?;
+    caller.need(verb, Some(&place.environment))?;
     let doc = service.store.at(&place, |locks| locks.doc(id))?.ok_or_else(unknown)?;
     Ok((place, doc))
 }

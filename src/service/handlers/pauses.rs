@@ -27,9 +27,9 @@ pub fn resume(service: &Service, caller: &Caller, request: &Request) -> ApiResul
 }
 
 fn change(service: &Service, caller: &Caller, request: &Request, pauses: bool) -> ApiResult<Response> {
-    let (place, doc) = find(service, request)?;
     // To stop it is what `cancel` allows; to let it go on, what `start` does.
-    caller.need(if pauses { Verb::Cancel } else { Verb::Start }, Some(&place.environment))?;
+    let verb = if pauses { Verb::Cancel } else { Verb::Start };
+    let (place, doc) = find(service, caller, verb, request)?;
     let NewPause { reason } = body(request)?;
     let (by, id) = (caller.by(), doc.id.as_str());
     let given = reason.map(|reason| cut(reason, REASON_LIMIT)).filter(|reason| !reason.trim().is_empty());

@@ -56,7 +56,8 @@ impl Service {
             tag: doc.tag.clone(),
             kind: doc.kind,
             ended: doc.ended.unwrap_or_default(),
-            promote: self.config.service.role(&place.role).auto_promote,
+            // What somebody insisted on here is for somebody to bring further.
+            promote: self.config.service.role(&place.role).auto_promote && !doc.force,
         };
         self.store.add_complete(place, &complete)?;
         if doc.force && self.store.clear_mark(&place.role, &doc.tag)? {

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub use self::promotion::GateResults;
+pub use self::{finalize::SERVICE, promotion::GateResults};
 use super::{Service, ids};
 use crate::{
     api::{AuditEntry, State},

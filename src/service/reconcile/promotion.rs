@@ -16,7 +16,7 @@ use crate::service::{
     Service,
     api_error::Kind,
     ids, now_ms, policy,
-    reconcile::finalize::SERVICE,
+    reconcile::SERVICE,
     reconcile::gates::{self, Reading},
     start::DeployRequest,
     store::{Complete, Mark},
