@@ -13,7 +13,7 @@
 //! | `holders` | box → the suffix of its lock | with the lock | – |
 //! | `walk` | `next`: where a free suffix may be; `top`: the highest ever granted | `acquire`, `finish` | – |
 //! | `full` | what the next box would wait for, text | `acquire` | after 2 s, or when a lock is freed |
-//! | `out` | box → deploy, token, renewed, targets; hash of JSON | `leave`, `renew`; `finish`, `end`, `unlock` remove | never |
+//! | `out` | box → deploy, token, renewed, targets, `begun` (the deploy it left for); hash of JSON | `leave`, `renew`; `finish`, `end`, `unlock` remove | never |
 //! | `ended` | box → its last tokens that have ended | `finish`, `unlock` | – |
 //! | `running` | box → the tag it runs | `finish` | – |
 //! | `epoch` | id, run id of Redis, since; JSON | the first script that sees a new Redis | – |
