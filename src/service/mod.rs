@@ -8,6 +8,7 @@ mod api_error;
 mod auth;
 mod fleet;
 mod handlers;
+mod health;
 mod http;
 mod ids;
 mod known;
@@ -21,6 +22,8 @@ mod start;
 mod store;
 
 use std::{
+    panic::{self, AssertUnwindSafe},
+    process,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -38,6 +41,7 @@ use signal_hook::{
 use self::{
     auth::Auth,
     fleet::Fleet,
+    health::RedisHealth,
     http::Server,
     reconcile::GateResults,
     reconcile::{Wakeup, WatchState},
@@ -61,6 +65,7 @@ struct Service {
     config: Config,
     auth: Auth,
     store: ServiceStore,
+    redis_health: RedisHealth,
     fleet: Fleet,
     watch_state: Mutex<WatchState>,
     gate_results: Mutex<GateResults>,
@@ -79,6 +84,7 @@ pub fn run(config: Config) -> Result<()> {
     let service = Arc::new(Service {
         auth: Auth::new(&config.service)?,
         store: ServiceStore::new(&config)?,
+        redis_health: RedisHealth::default(),
         fleet: Fleet::new(&config)?,
         watch_state: Mutex::default(),
         gate_results: Mutex::default(),
@@ -92,6 +98,7 @@ pub fn run(config: Config) -> Result<()> {
         .context("cannot write to stdout")?;
     let answering = Arc::clone(&service);
     let server = server.start(move |request| routes::answer(&answering, request))?;
+    in_background("health", &service, |service| service.redis_health.run(&service.store))?;
     in_background("watch", &service, reconcile::run)?;
     in_background("heartbeat", &service, heartbeat)?;
 
@@ -108,9 +115,16 @@ pub fn run(config: Config) -> Result<()> {
     Ok(())
 }
 
-fn in_background(name: &str, service: &Arc<Service>, work: fn(&Arc<Service>)) -> Result<()> {
+fn in_background(name: &'static str, service: &Arc<Service>, work: fn(&Arc<Service>)) -> Result<()> {
     let service = Arc::clone(service);
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&service));
+    let run = move || {
+        // A service without one of its threads would answer and do nothing. Whatever supervises it starts a whole one.
+        if panic::catch_unwind(AssertUnwindSafe(|| work(&service))).is_err() {
+            log::error!("the thread {name} panicked: the service ends");
+            process::exit(1);
+        }
+    };
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map(drop).with_context(|| format!("cannot start the thread {name}"))
 }
 

@@ -179,3 +179,22 @@ fn a_redis_that_is_down_is_unavailable_and_comes_back() {
     });
     assert!(service.process().is_running());
 }
+
+#[test]
+fn a_redis_that_hangs_holds_up_no_question_after_health() {
+    require!("redis-server");
+    let service = Service::start(&Scope::new(), json!({}));
+    assert_eq!(service.http.get("/healthz").1["redis"], "ok");
+    service.redis.signal(Signal::STOP);
+    let asked = Instant::now();
+    let ask = || service.http.get("/healthz");
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..100).map(|_| scope.spawn(ask)).collect();
+        askers.into_iter().map(|asker| asker.join().unwrap()).collect()
+    });
+    let took = asked.elapsed();
+    service.redis.signal(Signal::CONT);
+    assert!(answers.iter().all(|(status, body)| *status == 200 && body["redis"] == "unreachable"), "{answers:?}");
+    assert!(took < Duration::from_secs(5), "a hundred answers took {took:?}");
+    wait_until(Duration::from_secs(20), "Redis is told of again", || service.http.get("/healthz").1["redis"] == "ok");
+}

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rustix::process::Signal;
+
 use super::{free_port, process::Process, scope::Scope, wait::wait_until};
 
 /// A Redis server that writes everything down before it answers, as the documentation asks for.
@@ -77,6 +79,11 @@ impl Redis {
     /// SIGTERM; what was written stays.
     pub fn stop(&mut self) {
         self.server.take().expect("Redis runs").terminate();
+    }
+
+    /// Sends a signal: STOP lets it hang, CONT go on.
+    pub fn signal(&self, signal: Signal) {
+        self.server.as_ref().expect("Redis runs").signal(signal);
     }
 
     /// SIGKILL; what was written stays.
