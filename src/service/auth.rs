@@ -3,7 +3,11 @@
 //! A caller shows a bearer token; the configuration knows its SHA-256. Without tokens everybody who reaches the service
 //! may do everything, so it then listens on loopback only.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
@@ -20,10 +24,33 @@ use crate::{
 
 /// The longest `Deployctl-By` that is kept, in characters.
 const CLAIM_LIMIT: usize = 128;
+/// Between two lines of the log about unknown tokens.
+const ONE_LINE: Duration = Duration::from_secs(1);
 
 /// The tokens that are known.
 pub struct Auth {
     tokens: Vec<(Token, [u8; 32])>,
+    refusals: Refusals,
+}
+
+/// Callers whose token is not known, and how many the log has not named yet.
+#[derive(Debug, Default)]
+struct Refusals(Mutex<(Option<Instant>, u64)>);
+
+impl Refusals {
+    /// Leaves a trace of the caller, a line a second at most: whoever guesses must not fill the log.
+    fn note(&self, peer: Option<IpAddr>, now: Instant) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, unnamed) = &mut *state;
+        if last.is_some_and(|last| now.duration_since(last) < ONE_LINE) {
+            *unnamed += 1;
+            return;
+        }
+        let peer = peer.map_or_else(|| "somebody".to_owned(), |peer| peer.to_string());
+        let more = if *unnamed > 0 { format!(", and {unnamed} more before") } else { String::new() };
+        log::warn!("refused {peer}: the token is not known{more}");
+        (*last, *unnamed) = (Some(now), 0);
+    }
 }
 
 impl Auth {
@@ -51,7 +78,7 @@ impl Auth {
             }
             tokens.push((token.clone(), digest));
         }
-        Ok(Self { tokens })
+        Ok(Self { tokens, refusals: Refusals::default() })
     }
 
     /// Who sent this request.
@@ -73,13 +100,12 @@ impl Auth {
             let difference = digest.iter().zip(&shown).fold(0, |all, (a, b)| all | (a ^ b));
             if difference == 0 { Some(token) } else { found }
         });
-        match known {
-            Some(token) => Ok(Caller { token: Some((token.name.clone(), token.can.clone())), claimed }),
-            None => Err(ApiError::new(
-                Kind::Unauthorized,
-                "the token is not known: ask for one whose SHA-256 is in service.tokens",
-            )),
-        }
+        let Some(token) = known else {
+            self.refusals.note(request.peer, Instant::now());
+            let message = "the token is not known: ask for one whose SHA-256 is in service.tokens";
+            return Err(ApiError::new(Kind::Unauthorized, message));
+        };
+        Ok(Caller { token: Some((token.name.clone(), token.can.clone())), claimed })
     }
 }
 

@@ -123,6 +123,21 @@ fn a_web_page_cannot_act_for_whoever_looks_at_it() {
 }
 
 #[test]
+fn who_guesses_tokens_leaves_a_trace_and_does_not_fill_the_log() {
+    require!("redis-server");
+    let tokens = json!({ "service": { "tokens": [token("ci", &["publish"])] } });
+    let mut service = Service::start(&Scope::new(), tokens);
+    let guesser = service.http.clone().with_token("guess");
+    for _ in 0..50 {
+        assert_eq!(guesser.get("/v1/audit").0, 401);
+    }
+    let log = service.process().log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("the token is not known")).collect();
+    assert!((1..10).contains(&lines.len()) && lines[0].contains("refused 127.0.0.1"), "{log}");
+    assert!(!log.contains("guess"), "{log}");
+}
+
+#[test]
 fn nobody_poses_as_the_service() {
     require!("redis-server");
     let service = Service::start(&Scope::new(), json!({}));

@@ -123,10 +123,10 @@ async fn serve(
             _ = &mut stopping => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (handler, handlers) = (Arc::clone(&handler), Arc::clone(&handlers));
                 let watcher = graceful.watcher();
-                connections.open(|connection| converse(stream, connection, handler, handlers, watcher));
+                connections.open(|connection| converse((stream, peer), connection, handler, handlers, watcher));
             }
             Err(error) => {
                 log::error!("cannot accept a connection: {error}");
@@ -142,7 +142,7 @@ async fn serve(
 
 /// One connection, from its first request to its last.
 async fn converse(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     connection: Connection,
     handler: Arc<Handler>,
     handlers: Arc<Semaphore>,
@@ -151,7 +151,7 @@ async fn converse(
     let service = service_fn(|incoming: hyper::Request<Incoming>| async {
         let _busy = connection.busy();
         let response = match request::read(incoming, BODY_TIMEOUT).await {
-            Ok(request) => answer(request, &handler, &handlers).await,
+            Ok(request) => answer(request.sent_by(peer.ip()), &handler, &handlers).await,
             Err(refusal) => refusal,
         };
         Ok::<_, Infallible>(response.into_hyper())

@@ -1,6 +1,6 @@
 //! One request: read within limits, split into what routes and handlers ask for.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{Method, body::Incoming, http::request::Parts};
@@ -24,9 +24,15 @@ pub struct Request {
     headers: Vec<(String, String)>,
     /// As it came.
     pub body: Vec<u8>,
+    /// The other end of the connection; a proxy in front stands for its clients.
+    pub peer: Option<IpAddr>,
 }
 
 impl Request {
+    pub(super) fn sent_by(self, peer: IpAddr) -> Self {
+        Self { peer: Some(peer), ..self }
+    }
+
     /// The first header of that name (in lower case).
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -77,6 +83,7 @@ fn parse(head: &Parts) -> Result<Request, Response> {
         query: pairs(head.uri.query().unwrap_or_default()).ok_or_else(bad_escape)?,
         headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect(),
         body: Vec::new(),
+        peer: None,
     })
 }
 
