@@ -14,7 +14,7 @@ use super::{
     step_error::StepError,
 };
 use crate::{
-    api::Phase,
+    api::{Kind, Phase},
     compose::{PullFailure, Rendered},
     coordination::{Finish, Held, JoinReply},
     exit::Exit,
@@ -87,7 +87,7 @@ impl BoxRole<'_> {
         Ok(())
     }
 
-    /// Whether the box already runs the release: the same image, the same rendered configuration, healthy, in service.
+    /// Whether the box already runs the release: the image that its tag stands for now, the same rendered configuration, healthy, in service.
     pub(crate) fn runs_already(&mut self, plan: &Plan) -> Result<bool, StepError> {
         let rendered = self.render(plan)?;
         let state = self.journal.state();
@@ -97,11 +97,29 @@ impl BoxRole<'_> {
         }
         let interrupted = self.interruption();
         let same = self.project.runs(&rendered)? && self.project.is_healthy_now(&rendered, &self.role.health)?;
-        if !same {
+        if !same || !self.still_the_image(plan, &rendered)? {
             return Ok(false);
         }
         let balancers = self.balancers(plan)?;
         Ok(balancers.in_service(&Waiting::quietly(&interrupted, Some(&self.looks)))?)
+    }
+
+    /// Whether the tag still stands for the image that runs, by the registry's word: a deploy is to an image, and the tag
+    /// is its name. Healing goes by the image on the box, or every timer of a fleet would ask the registry.
+    fn still_the_image(&mut self, plan: &Plan, rendered: &Rendered) -> Result<bool, StepError> {
+        if plan.kind == Kind::Sync {
+            return Ok(true);
+        }
+        let before = self.project.image_present(rendered.image())?;
+        self.pull(plan)?;
+        let now = self.project.image_present(rendered.image())?;
+        if let (Some(before), Some(now)) = (&before, &now)
+            && before != now
+        {
+            let text = format!("{} stands for another image now: {now}, and {before} runs", plan.tag);
+            (self.progress())(&text);
+        }
+        Ok(before == now)
     }
 
     /// Renders the compose file with the variables of the plan, and keeps the result. Not again while the files are the

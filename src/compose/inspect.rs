@@ -1,6 +1,6 @@
 //! What the engine says about containers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageId(pub String);
+
+impl fmt::Display for ImageId {
+    /// As `docker images` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.strip_prefix("sha256:").unwrap_or(&self.0);
+        f.write_str(digits.get(..12).unwrap_or(digits))
+    }
+}
 
 /// One container of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -132,13 +132,17 @@ impl Project {
         Ok(self.containers()?.into_iter().find(|container| container.service == self.service))
     }
 
-    /// Whether the watched container runs and was made from the image that `rendered`'s tag stands for on this box.
+    /// Whether the watched containers run and were made from the image that `rendered`'s tag stands for on this box.
     pub fn runs(&self, rendered: &Rendered) -> Result<bool> {
-        let container = self.container()?.filter(|container| container.state == ContainerState::Running);
-        Ok(match container {
-            Some(container) => self.image_present(rendered.image())? == Some(container.image),
-            None => false,
-        })
+        let mut containers = self.containers()?;
+        containers.retain(|container| container.service == self.service);
+        if containers.is_empty() {
+            return Ok(false);
+        }
+        let image = self.image_present(rendered.image())?;
+        Ok(containers
+            .iter()
+            .all(|container| container.state == ContainerState::Running && Some(&container.image) == image.as_ref()))
     }
 
     /// What can be told of the container that failed, or else of the watched one. Nothing of a previous one, which still

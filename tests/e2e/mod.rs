@@ -4,6 +4,7 @@ mod broken;
 mod hands;
 mod healing;
 mod interrupted;
+mod moved;
 mod parts;
 mod programs;
 mod promoting;

@@ -1,0 +1,44 @@
+//! Tags that move: what runs is an image, and a tag is only its name.
+
+use serde_json::json;
+
+use crate::support::{Behaviour, Fleet, require_fleet};
+
+#[test]
+fn a_tag_that_was_pushed_again_is_deployed_again() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).start();
+    fleet.deployed("v1");
+    let node = fleet.node(1);
+    let runs = |format: &str| {
+        let container = node.container(&fleet.engine, "app").expect("a container");
+        fleet.engine.docker(&["inspect", "--format", format, &container])
+    };
+    let (image, container) = (runs("{{.Image}}"), runs("{{.Id}}"));
+    fleet.start("v1").wait_deployed();
+    assert_eq!(runs("{{.Id}}"), container, "nothing moved, and the container was made anew");
+
+    fleet.push("app", "v1", Behaviour::Slow);
+    // The engine that builds is the box's own here: its tag is still where the deploy left it.
+    fleet.engine.docker(&["tag", &image, &fleet.image("app", "v1")]);
+    node.deployctl(&["sync"]).ok();
+    assert_eq!(runs("{{.Id}}"), container, "a timer asked the registry");
+
+    fleet.start("v1").wait_deployed();
+    assert_ne!(runs("{{.Image}}"), image, "the old image is called deployed");
+    assert!(node.log().contains("v1 stands for another image now"), "{}", node.log());
+    fleet.all_serve("v1");
+    fleet.at_rest();
+}
+
+#[test]
+fn the_same_tag_again_is_done_while_the_registry_is_away() {
+    require_fleet!();
+    let mut fleet = Fleet::builder().boxes(1).config(json!({ "command_timeout": "3s" })).start();
+    fleet.deployed("v1");
+    fleet.registry.stop();
+    fleet.start("v1").wait_deployed();
+    fleet.all_serve("v1");
+    let log = fleet.node(1).log();
+    assert!(log.contains("going on with the image of v1 that is on this box"), "{log}");
+}
