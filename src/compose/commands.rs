@@ -46,6 +46,11 @@ pub(super) fn pull(image: &str, timeout: Duration) -> Program {
     Program::new(timeout, ["docker", "pull", "--quiet", image])
 }
 
+/// Asks the registry for an image's list of platforms, with the credentials of `docker`.
+pub(super) fn platforms(image: &str, timeout: Duration) -> Program {
+    Program::new(timeout, ["docker", "manifest", "inspect", image])
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::vars::example, *};
@@ -85,5 +90,6 @@ mod tests {
     #[test]
     fn a_pull_prints_no_progress() {
         assert_eq!(line(&pull("r/app:v1", Duration::from_secs(20))), "docker pull --quiet r/app:v1");
+        assert_eq!(line(&platforms("r/app:v1", Duration::from_secs(20))), "docker manifest inspect r/app:v1");
     }
 }

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use log::{info, warn};
+use serde_json::Value;
 
 use super::{
     ImageId, Project, Rendered, commands,
-    engine::{EngineError, Image},
+    engine::{Engine, EngineError, Image},
 };
 use crate::{
     pause::{jittered, pause},
@@ -16,6 +17,8 @@ use crate::{
 
 /// Between the two questions about a tag that the registry says it does not know.
 const SECOND_QUESTION: Duration = Duration::from_secs(2);
+/// How long a registry may take to show an image's list.
+const LIST: Duration = Duration::from_secs(20);
 /// The first and the longest pause between attempts to fetch an image.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -24,7 +27,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 pub enum PullFailure {
     /// The registry, asked twice, does not know the tag: the release is at fault. One line.
     UnknownTag(String),
-    /// Anything else: the registry is down, a login has expired, the disk is full, the caller was interrupted.
+    /// Anything else: the image is for other platforms, the registry is down, a login has expired, the disk is full, the caller was interrupted.
     Other(anyhow::Error),
 }
 
@@ -49,11 +52,12 @@ impl Project {
         interrupted: &dyn Fn() -> bool,
     ) -> Result<(), PullFailure> {
         let deadline = Instant::now() + patience;
-        pull_one(rendered.image(), deadline, interrupted)?;
+        pull_one(&self.engine, rendered.image(), deadline, interrupted)?;
         for image in rendered.other_images() {
             if self.image_present(image).map_err(PullFailure::Other)?.is_none() {
                 // Unknown or not: this is no proof against the release.
-                pull_one(image, deadline, interrupted).map_err(|failure| PullFailure::Other(anyhow!("{failure}")))?;
+                pull_one(&self.engine, image, deadline, interrupted)
+                    .map_err(|failure| PullFailure::Other(anyhow!("{failure}")))?;
             }
         }
         Ok(())
@@ -82,13 +86,21 @@ impl Project {
     }
 }
 
-fn pull_one(image: &str, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<(), PullFailure> {
+fn pull_one(
+    engine: &Engine,
+    image: &str,
+    deadline: Instant,
+    interrupted: &dyn Fn() -> bool,
+) -> Result<(), PullFailure> {
     let mut wait = PAUSES.0;
     let mut last = String::new();
     let mut unknown = false;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let Err(failure) = process::run(&commands::pull(image, left), interrupted) else { return Ok(()) };
+        if let Some(wanted) = missing_platform(&failure) {
+            return Err(PullFailure::Other(no_platform(engine, image, &wanted, left, interrupted)));
+        }
         let gives_up = matches!(failure, Failure::NotFound { .. } | Failure::Interrupted { .. });
         let says_unknown = is_unknown_tag(&failure);
         if says_unknown && unknown {
@@ -117,6 +129,52 @@ fn pull_one(image: &str, deadline: Instant, interrupted: &dyn Fn() -> bool) -> R
 /// cannot reach the registry say other things, and prove nothing.
 fn is_unknown_tag(failure: &Failure) -> bool {
     matches!(failure, Failure::Exit { .. }) && failure.stderr().contains("manifest unknown")
+}
+
+/// The platform that the image's list lacks, where that is what the engine says: no patience changes it.
+fn missing_platform(failure: &Failure) -> Option<String> {
+    let Failure::Exit { .. } = failure else { return None };
+    let words = failure.stderr();
+    if let Some((_, rest)) = words.split_once("no matching manifest for ") {
+        return rest.split_whitespace().next().map(str::to_owned);
+    }
+    words.contains("no match for platform in manifest").then(|| "this box's platform".to_owned())
+}
+
+/// The error for an image whose list lacks the platform `wanted`, with those it has if the registry tells them.
+/// The engine knows its insecure registries, and `docker` the logins.
+fn no_platform(
+    engine: &Engine,
+    image: &str,
+    wanted: &str,
+    left: Duration,
+    interrupted: &dyn Fn() -> bool,
+) -> anyhow::Error {
+    let mut there = engine.platforms(image).map(|list| platforms(&list)).unwrap_or_default();
+    if there.is_empty() {
+        let answer = process::run(&commands::platforms(image, left.min(LIST)), interrupted);
+        let list = answer.map(|output| serde_json::from_str::<Value>(&output.stdout).unwrap_or_default());
+        there = list.map(|list| platforms(&list["manifests"])).unwrap_or_default();
+    }
+    if there.is_empty() {
+        return anyhow!("{image} has no image for {wanted}: build one for it");
+    }
+    anyhow!("{image} has no image for {wanted}, has: {}", there.join(", "))
+}
+
+/// The platforms of an image list, `OS/ARCHITECTURE[/VARIANT]` each. Attestations are of the platform `unknown`.
+fn platforms(list: &Value) -> Vec<String> {
+    let words = |entry: &Value| {
+        let platform = entry.get("platform").unwrap_or(entry);
+        let word = |name: &str| platform[name].as_str().filter(|word| !word.is_empty()).map(str::to_owned);
+        let words = [Some(word("os")?), Some(word("architecture")?), word("variant")];
+        Some(words.into_iter().flatten().collect::<Vec<_>>().join("/"))
+    };
+    let mut there: Vec<String> = list.as_array().into_iter().flatten().filter_map(words).collect();
+    there.retain(|platform| !platform.starts_with("unknown/"));
+    there.sort_unstable();
+    there.dedup();
+    there
 }
 
 /// The image without its tag and digest: a colon in front of a slash is a registry's port.
@@ -168,6 +226,22 @@ mod tests {
         ] {
             assert!(!is_unknown_tag(&failed(words)), "{words}");
         }
+    }
+
+    #[test]
+    fn a_missing_platform_is_named_and_so_are_those_that_are_there() {
+        let words = "no matching manifest for linux/arm64/v8 in the manifest list entries\n";
+        assert_eq!(missing_platform(&failed(words)).as_deref(), Some("linux/arm64/v8"));
+        let words = "no match for platform in manifest sha256:1: not found";
+        assert_eq!(missing_platform(&failed(words)).as_deref(), Some("this box's platform"));
+        assert_eq!(missing_platform(&failed("manifest unknown")), None);
+        let list = serde_json::json!([
+            {"platform": {"architecture": "arm64", "os": "linux", "variant": "v8"}},
+            {"platform": {"architecture": "unknown", "os": "unknown"}},
+            {"architecture": "amd64", "os": "linux", "variant": ""}
+        ]);
+        assert_eq!(platforms(&list), ["linux/amd64", "linux/arm64/v8"]);
+        assert!(platforms(&Value::Null).is_empty());
     }
 
     #[test]

@@ -119,6 +119,12 @@ impl Engine {
         }
     }
 
+    /// The platforms of an image in its registry, as far as it can be asked without a login: a list.
+    pub(super) fn platforms(&self, name: &str) -> Result<serde_json::Value, EngineError> {
+        let mut answer: serde_json::Value = self.ask(&format!("/distribution/{name}/json"), &[])?;
+        Ok(answer["Platforms"].take())
+    }
+
     /// The images of a repository, newest first.
     pub(super) fn images(&self, repository: &str) -> Result<Vec<Image>> {
         #[derive(Deserialize)]

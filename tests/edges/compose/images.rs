@@ -1,11 +1,14 @@
 //! Fetching images, and removing old ones.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use deployctl::{compose::PullFailure, process::never};
 
 use super::{Lab, Version, deploy, vars};
-use crate::support::{Behaviour, require};
+use crate::support::{Behaviour, require, run};
 
 #[test]
 fn a_tag_that_the_registry_does_not_know_is_told_from_a_registry_that_is_away() {
@@ -33,6 +36,30 @@ fn a_tag_that_the_registry_does_not_know_is_told_from_a_registry_that_is_away() 
     assert!(project.image_present(known.image()).unwrap().is_some());
     let stopped = project.pull(&unknown, Duration::from_secs(30), &|| true).unwrap_err();
     assert!(matches!(stopped, PullFailure::Other(_)), "{stopped}");
+}
+
+#[test]
+fn an_image_for_other_platforms_is_told_at_once() {
+    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+    let lab = Lab::new();
+    lab.push("v1", Behaviour::Good);
+    let (list, image) = (format!("{}:v2", lab.image()), format!("{}:v1", lab.image()));
+    let home = lab.scope.subdir("docker-home");
+    for args in [
+        &["create", "--insecure", &list, &image][..],
+        &["annotate", "--os", "linux", "--arch", "s390x", &list, &image],
+        &["push", "--insecure", &list],
+    ] {
+        run(lab.engine.command(&[&["manifest"], args].concat()).env("DOCKER_CONFIG", &home)).ok();
+    }
+    lab.file("");
+    let project = lab.project(Version::One);
+    let rendered = project.render(&vars("v2"), &never).unwrap();
+    let begun = Instant::now();
+    let failure = project.pull(&rendered, Duration::from_secs(60), &never).unwrap_err();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{failure} after {:?}", begun.elapsed());
+    let text = failure.to_string();
+    assert!(text.contains("has no image for linux/") && text.contains("has: linux/s390x"), "{text}");
 }
 
 #[test]
