@@ -20,6 +20,7 @@ mod vars;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use log::warn;
 
 use self::engine::Engine;
 pub use self::{
@@ -99,6 +100,9 @@ impl Project {
     fn render_once(&self, vars: &DeployVars, interrupted: &dyn Fn() -> bool) -> Result<Rendered> {
         let program = self.compose().config(vars.pairs_with(rendered::ID, rendered::KIND));
         let output = process::run(&program, interrupted)?;
+        for warning in unset_variables(&output.stderr) {
+            warn!("{}: compose warns: {warning}", self.file.display());
+        }
         let profiles = std::env::var("COMPOSE_PROFILES").unwrap_or_default();
         let profiles: Vec<String> = profiles.split(',').map(|name| name.trim().to_owned()).collect();
         Rendered::parse(vars.clone(), output.stdout, &self.service, &profiles)
@@ -179,6 +183,15 @@ impl Project {
     }
 }
 
+/// Compose's warnings of variables that became blank: the release may start, and do something else. Its other warnings are
+/// of style.
+fn unset_variables(stderr: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> =
+        stderr.lines().map(str::trim).filter(|line| line.contains("variable is not set")).collect();
+    lines.dedup();
+    lines
+}
+
 /// What both versions of compose take for a project without changing it.
 fn is_project(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -201,6 +214,15 @@ mod tests {
         let bad = error(r#""app": {"load_balancers": [], "project": "App"}"#);
         assert!(bad.contains("roles.app.project") && bad.contains("\"App\""), "{bad}");
         assert!(error("").contains("the role app has no configuration"));
+    }
+
+    #[test]
+    fn a_variable_that_became_blank_is_told() {
+        let one = "WARNING: The HOME_PAGE variable is not set. Defaulting to a blank string.";
+        let two = r#"time="2026-11-27T19:00:00Z" level=warning msg="The \"HOME_PAGE\" variable is not set. Defaulting to a blank string.""#;
+        let style = r#"level=warning msg="the attribute `version` is obsolete""#;
+        assert_eq!(unset_variables(&format!("{one}\n{two}\n{style}\n")), [one, two]);
+        assert!(unset_variables("").is_empty());
     }
 
     #[test]

@@ -191,3 +191,14 @@ fn what_is_wrong_on_a_box_is_one_line_and_touches_nothing() {
     fleet.all_serve("v2");
     fleet.at_rest();
 }
+
+#[test]
+fn a_variable_that_compose_finds_unset_stands_in_the_log() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).start();
+    let node = fleet.node(1);
+    node.edit_compose("app", "    image:", "    labels: {page: \"${NOBODY_SETS_THIS}\"}\n    image:");
+    fleet.deployed("v1");
+    let log = node.log();
+    assert!(log.contains("compose warns") && log.contains("NOBODY_SETS_THIS"), "{log}");
+}
