@@ -78,6 +78,25 @@ fn a_broken_release_is_marked_with_its_evidence_and_refused() {
 }
 
 #[test]
+fn a_second_failure_of_a_forced_release_shows_its_own_evidence() {
+    require!("redis-server", "serf");
+    let (service, _) = with_deployed(json!({}), &["v1"]);
+    service.publish("v2");
+    let fails = |extra: Value, words: &str| {
+        let deploy = service.start_deploy("staging", extra);
+        service.worker("staging", "box-1").joins(&deploy);
+        let body = json!({ "box": "box-1", "reason": words, "logs": format!("fatal: {words}") });
+        assert_eq!(service.http.post(&format!("/v1/deploys/{deploy}/broken"), &body).0, 200);
+        service.wait_state(&deploy, "broken");
+        let release = service.release("v2");
+        assert_eq!(release["logs"], json!(format!("fatal: {words}")), "{release}");
+        assert!(release["reason"].as_str().unwrap().contains(words), "{release}");
+    };
+    fails(tag("v2"), "no database");
+    fails(json!({ "tag": "v2", "force": true }), "no memory");
+}
+
+#[test]
 fn only_a_rolling_deploy_blames_and_never_what_has_worked_there() {
     require!("redis-server", "serf");
     let (service, ids) = with_deployed(json!({}), &["v1"]);

@@ -34,7 +34,8 @@ pub struct Mark {
 impl Mark {
     fn yields_to(&self, newer: &Self) -> bool {
         newer.status == ReleaseStatus::Broken
-            && (self.status != ReleaseStatus::Broken || self.logs.is_none() && newer.logs.is_some())
+            && (self.status != ReleaseStatus::Broken
+                || newer.logs.is_some() && (self.logs.is_none() || self.deploy != newer.deploy))
     }
 }
 
@@ -106,8 +107,8 @@ impl ServiceStore {
         text.map(|text| read(&key, &text)).transpose()
     }
 
-    /// Marks a release; whether that changed anything. The first word on a broken one stays, but for evidence that it
-    /// lacked. One that is withheld can become broken.
+    /// Marks a release; whether that changed anything. The first word of a deploy on a broken one stays, but for evidence
+    /// that it lacked; another deploy's evidence replaces it. One that is withheld can become broken.
     pub fn set_mark(&self, role: &Role, tag: &Tag, mark: &Mark) -> Result<bool> {
         let known = self.mark(role, tag)?;
         if known.is_some_and(|known| !known.yields_to(mark)) {
