@@ -123,7 +123,11 @@ impl Project {
         recreate: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Restarts, UpFailure> {
-        let before = Restarts::of(&self.containers().map_err(UpFailure::Box)?);
+        let containers = self.containers().map_err(UpFailure::Box)?;
+        for container in orphans(&containers, rendered) {
+            warn!("{}, of the service {}, goes: it is not in what is started", container.name, container.service);
+        }
+        let before = Restarts::of(&containers);
         let program = self.compose().up(&rendered.text(), rendered.vars(), recreate);
         match process::run(&program, interrupted) {
             Ok(_) => Ok(before),
@@ -183,6 +187,13 @@ impl Project {
     }
 }
 
+/// The project's containers that `up` removes, for their service is not in `rendered`. What was kept before services were
+/// counted does not tell.
+fn orphans<'a>(containers: &'a [Container], rendered: &'a Rendered) -> impl Iterator<Item = &'a Container> {
+    let counts = rendered.counts();
+    containers.iter().filter(|container| !counts.is_empty() && !counts.contains_key(&container.service))
+}
+
 /// Compose's warnings of variables that became blank: the release may start, and do something else. Its other warnings are
 /// of style.
 fn unset_variables(stderr: &str) -> Vec<&str> {
@@ -214,6 +225,15 @@ mod tests {
         let bad = error(r#""app": {"load_balancers": [], "project": "App"}"#);
         assert!(bad.contains("roles.app.project") && bad.contains("\"App\""), "{bad}");
         assert!(error("").contains("the role app has no configuration"));
+    }
+
+    #[test]
+    fn a_container_of_another_file_is_named_before_it_goes() {
+        let text = "services:\n  app: {image: 'x:v42'}\n".to_owned();
+        let rendered = Rendered::parse(vars::example(), text, "app", &[]).unwrap();
+        let containers = ["app", "stray"].map(|service| inspect::example(service, ContainerState::Running));
+        let names: Vec<&str> = orphans(&containers, &rendered).map(|container| container.name.as_str()).collect();
+        assert_eq!(names, ["app_stray_1"]);
     }
 
     #[test]

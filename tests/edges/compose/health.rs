@@ -60,3 +60,15 @@ fn a_url_must_answer_too() {
     let failure = project.wait_healthy(&rendered, &asking("nothing"), &before, None, &never).unwrap_err();
     assert!(failure.to_string().contains("answered 404 Not Found after 2."), "{failure}");
 }
+
+#[test]
+fn without_readable_logs_a_container_has_no_last_words() {
+    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+    let lab = Lab::new();
+    lab.push("v1", Behaviour::Exits);
+    lab.file("    logging: {driver: none}\n");
+    let project = lab.project(Version::One);
+    assert!(deploy(&project, "v1").is_err());
+    let evidence = project.evidence(&project.render(&vars("v1"), &never).unwrap()).unwrap();
+    assert_eq!((evidence.exit_code, evidence.logs.as_str()), (Some(3), ""), "{evidence}");
+}
