@@ -97,10 +97,10 @@ impl Journal {
 
     /// Remembers that `good` works, and leaves the files for people: the variables in force, and what was rendered.
     pub fn remember(&mut self, good: Good) -> Result<()> {
+        let rendered = good.rendered.clone();
         let variables: Vec<String> =
-            good.rendered.vars().pairs().iter().map(|(name, value)| format!("{name}={value}")).collect();
-        self.write("env", format!("{}\n", variables.join("\n")).as_bytes())?;
-        self.write("yml", good.rendered.text().as_bytes())?;
+            rendered.vars().pairs().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        // First the journal itself, in memory too: the others are for people.
         self.update(|state| {
             let old = state.good.replace(good);
             let same = old.as_ref().map(|old| &old.tag) == state.good.as_ref().map(|good| &good.tag);
@@ -108,7 +108,9 @@ impl Journal {
                 state.before = old;
             }
             state.work = None;
-        })
+        })?;
+        self.write("env", format!("{}\n", variables.join("\n")).as_bytes())?;
+        self.write("yml", rendered.text().as_bytes())
     }
 
     /// Mode 0600: rendered configurations hold what the services need to know.

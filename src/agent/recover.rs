@@ -225,7 +225,7 @@ impl BoxRole<'_> {
 
     fn start_again(&self, rendered: &Rendered) -> Result<(), StepError> {
         let never = || false;
-        let before = self.project.up(rendered, false, &never)?;
+        let before = self.project.up_again(rendered, &never)?;
         Ok(self.project.wait_healthy(rendered, &self.role.health, &before, self.engine.as_ref(), &never)?)
     }
 
@@ -238,8 +238,15 @@ impl BoxRole<'_> {
         };
         match returned {
             Ok(()) => {
-                self.journal.update(|state| state.work = None)?;
-                self.say(plan, phase, why.to_owned(), true);
+                // Whatever the disk says, the box serves: its lock and its place in `out` must tell so.
+                let detail = match self.journal.update(|state| state.work = None) {
+                    Ok(()) => why.to_owned(),
+                    Err(error) => {
+                        error!("{}: {error:#}", self.place);
+                        format!("{why}; {error:#}")
+                    }
+                };
+                self.say(plan, phase, detail, true);
             }
             Err(error) => {
                 error!("{}: THIS BOX STAYS OUT OF SERVICE: {error:#}; mend it, then `deployctl run`", self.place);

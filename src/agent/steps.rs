@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use log::{info, warn};
+use log::{error, info, warn};
 
 use super::{
     BoxRole,
@@ -242,6 +242,7 @@ impl BoxRole<'_> {
     }
 
     /// The box runs the release, in service: remembers it, and says so in one step.
+    /// From here on it serves, and no file that cannot be written sends it back: what failed stands in the report.
     pub(crate) fn finish(&mut self, plan: &Plan) -> Result<(), StepError> {
         let good = Good {
             tag: plan.tag.clone(),
@@ -250,16 +251,22 @@ impl BoxRole<'_> {
             at: Self::now(),
             rendered: self.rendered()?.clone(),
         };
-        self.journal.remember(good)?;
-        self.report(plan, Phase::Done, None, true)?;
+        let detail = self.journal.remember(good).err().map(|error| format!("{error:#}"));
+        if let Some(detail) = &detail {
+            error!("{}: {detail}; the box serves, and its next worker does this again", self.place);
+        }
+        self.report(plan, Phase::Done, detail, true)?;
         self.prune();
         Ok(())
     }
 
     /// Out by hand is not work that was interrupted: the box stays out, and its lock is free for others.
     pub(crate) fn stay_out(&mut self, plan: &Plan) -> Result<()> {
-        self.journal.update(|state| state.work = None)?;
-        self.report(plan, Phase::Cancelled, None, false)
+        let detail = self.journal.update(|state| state.work = None).err().map(|error| format!("{error:#}"));
+        if let Some(detail) = &detail {
+            error!("{}: {detail}", self.place);
+        }
+        self.report(plan, Phase::Cancelled, detail, false)
     }
 
     /// Ends the box's part in Redis, however long Redis takes to come back, and tells the service of the last one.

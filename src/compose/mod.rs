@@ -123,13 +123,32 @@ impl Project {
         recreate: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Restarts, UpFailure> {
+        self.run_up(rendered, &self.compose().up(&rendered.text(), rendered.vars(), recreate), interrupted)
+    }
+
+    /// [`Project::up`] for what ran here before: with the images that are here, whatever `pull_policy` says. The registry
+    /// may be away.
+    pub fn up_again(&self, rendered: &Rendered, interrupted: &dyn Fn() -> bool) -> Result<Restarts, UpFailure> {
+        let mut program = self.compose().up(&rendered.text(), rendered.vars(), false);
+        // Version 1 has no such flag, and fetches nothing that is here.
+        if rendered.is_by_version_2() {
+            program.argv.extend(["--pull", "never"].map(Into::into));
+        }
+        self.run_up(rendered, &program, interrupted)
+    }
+
+    fn run_up(
+        &self,
+        rendered: &Rendered,
+        program: &process::Program,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Result<Restarts, UpFailure> {
         let containers = self.containers().map_err(UpFailure::Box)?;
         for container in orphans(&containers, rendered) {
             warn!("{}, of the service {}, goes: it is not in what is started", container.name, container.service);
         }
         let before = Restarts::of(&containers);
-        let program = self.compose().up(&rendered.text(), rendered.vars(), recreate);
-        match process::run(&program, interrupted) {
+        match process::run(program, interrupted) {
             Ok(_) => Ok(before),
             Err(failure) => Err(UpFailure::of(failure, &rendered.mask())),
         }

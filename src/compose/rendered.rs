@@ -86,6 +86,11 @@ impl Rendered {
         Ok(())
     }
 
+    /// Whether version 2 of compose rendered it: only that says the project's name.
+    pub(super) fn is_by_version_2(&self) -> bool {
+        self.template.lines().any(|line| line.starts_with("name: "))
+    }
+
     /// How many containers each service has.
     pub(super) fn counts(&self) -> &BTreeMap<String, u64> {
         &self.counts

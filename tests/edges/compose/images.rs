@@ -83,3 +83,21 @@ fn old_images_go_but_not_the_ones_in_use() {
     // The two newest may be of the same second.
     assert!(left.len() == 3 && left.starts_with(&["v1", "v2"]), "{left:?}");
 }
+
+#[test]
+fn going_back_needs_no_registry() {
+    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+    for version in [Version::One, Version::Two] {
+        let mut lab = Lab::new();
+        // Version 1 does not know it, and pulls nothing that is here.
+        lab.file(if matches!(version, Version::Two) { "    pull_policy: always\n" } else { "" });
+        let project = lab.project(version);
+        lab.push("v1", Behaviour::Good);
+        lab.push("v2", Behaviour::Good);
+        let first = deploy(&project, "v1").unwrap();
+        deploy(&project, "v2").unwrap();
+        lab.registry.stop();
+        project.up_again(&first, &never).unwrap();
+        assert!(project.runs(&first).unwrap(), "{version:?}");
+    }
+}
