@@ -183,6 +183,9 @@ pub struct Deploy {
     /// Somebody has paused it: nobody takes a lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// A gate holds it, and why: nobody takes a lock until the gate passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
     /// Where the change from `last_good` to `tag` can be read: `service.roles.*.repository` and both commits are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<String>,

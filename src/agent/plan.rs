@@ -255,6 +255,7 @@ mod tests {
             source: None,
             step: None,
             pause: None,
+            gate: None,
             compare: None,
             boxes: Vec::new(),
         };

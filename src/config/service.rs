@@ -1,6 +1,6 @@
 //! What the deployment service needs to know: who may do what, and how a role travels through its environments.
 
-use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -248,12 +248,21 @@ impl TryFrom<String> for Lasts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
-    /// Before the event of a deploy, or between its end and its promotion.
+    /// Before the event of a deploy, while it rolls, or between its end and its promotion.
     pub when: When,
     /// A program on the service's host; exit code 0 passes.
     pub command: Option<Vec<String>>,
     /// A Prometheus query and its bound.
     pub prometheus: Option<PrometheusGate>,
+    /// While a release rolls: how many failures in a row are a verdict.
+    #[serde(default = "failures")]
+    pub failures: NonZeroU32,
+    /// While a release rolls: how long a gate that cannot be asked holds the deploy.
+    #[serde(default = "unknown_for", deserialize_with = "duration::deserialize")]
+    pub unknown_for: Duration,
+    /// What it means after that.
+    #[serde(default)]
+    pub unknown: NoData,
 }
 
 /// When a gate is asked.
@@ -264,6 +273,8 @@ pub enum When {
     Start,
     /// Repeatedly, before promotion; a failure marks the release broken.
     Bake,
+    /// Repeatedly, from the first done box on until the release has baked; failures in a row mark it broken and stop it.
+    Roll,
 }
 
 /// An instant query ([HTTP API](https://prometheus.io/docs/prometheus/latest/querying/api/)) whose every sample must
@@ -296,6 +307,14 @@ pub enum NoData {
     Fail,
     /// Nothing to complain of.
     Pass,
+}
+
+fn failures() -> NonZeroU32 {
+    NonZeroU32::MIN.saturating_add(2)
+}
+
+fn unknown_for() -> Duration {
+    Duration::from_secs(600)
 }
 
 fn every() -> Duration {

@@ -163,6 +163,7 @@ pub(super) fn summary(doc: &DeployRecord, size: u32, remaining: u32) -> Deploy {
             reason: pause.reason.clone(),
             at: rfc3339(pause.at),
         }),
+        gate: None,
         compare: None,
         boxes: Vec::new(),
     }

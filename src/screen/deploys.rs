@@ -104,10 +104,13 @@ pub fn news(deploy: &Deploy, row: &BoxRow) -> Option<String> {
     (!known).then_some(detail)
 }
 
-/// What keeps a deploy from going on, because somebody wants it so.
+/// What keeps a deploy from going on: a person, a gate, or its step.
 fn halts(style: Style, deploy: &Deploy, now: Timestamp) -> String {
-    let Some(pause) = &deploy.pause else { return step(style, deploy, now) };
-    let text = format!("paused for {} by {}: {}", age(now, &pause.at), pause.by, one_line(&pause.reason));
+    let text = match (&deploy.pause, &deploy.gate) {
+        (Some(pause), _) => format!("paused for {} by {}: {}", age(now, &pause.at), pause.by, one_line(&pause.reason)),
+        (None, Some(gate)) => format!("held: {}", one_line(gate)),
+        (None, None) => return step(style, deploy, now),
+    };
     format!("; {}", style.paint(Paint::Yellow, &text))
 }
 

@@ -3,11 +3,17 @@
 use anyhow::Result;
 
 use super::Service;
-use crate::{api::Deploy, names::Tag};
+use crate::{
+    api::{Deploy, State},
+    names::Tag,
+};
 
 impl Service {
-    /// The deploy with the address of what it changes, where the role has a repository and both commits are known.
+    /// The deploy with the address of what it changes, where the role has a repository and both commits are known, and
+    /// with the gate that holds it.
     pub fn linked(&self, deploy: Deploy) -> Result<Deploy> {
+        let gate = self.gate_doubt(&deploy.id).filter(|_| deploy.state == State::Rolling);
+        let deploy = Deploy { gate, ..deploy };
         let Some(repository) = self.config.service.role(&deploy.role).repository else { return Ok(deploy) };
         let commit = |tag: Option<&Tag>| -> Result<Option<String>> {
             let Some(tag) = tag else { return Ok(None) };

@@ -7,5 +7,6 @@ mod limits;
 mod pausing;
 mod promotion;
 mod records;
+mod roll_gates;
 mod rolling;
 mod setup;

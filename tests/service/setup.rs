@@ -207,17 +207,31 @@ impl Worker {
         assert!(matches!(joined, JoinReply::Seated { .. }), "{joined:?}");
     }
 
-    /// Takes a lock and leaves the load balancer.
+    /// Takes a lock, which it may have to wait for, and leaves the load balancer.
     #[track_caller]
     pub fn goes_out(&mut self, id: &str) -> Held {
         let (name, token) = (self.name.parse().unwrap(), new_token().unwrap());
         let times = (LOCK_TTL, Duration::ZERO);
-        let granted = self.locks.acquire(&name, id, &token, times, None, None).unwrap();
-        let AcquireReply::Granted { granted: suffix, .. } = granted else { panic!("{granted:?}") };
+        let suffix = wait_for(SOON, &format!("{name} gets a lock"), || {
+            match self.locks.acquire(&name, id, &token, times, None, None).unwrap() {
+                AcquireReply::Granted { granted, .. } => Ok(granted),
+                other => Err(format!("{other:?}")),
+            }
+        });
         let held = Held { suffix, token };
         let left = self.locks.leave(&name, id, &held, LOCK_TTL, None, &[]).unwrap();
         assert!(matches!(left, LeaveReply::Left { .. }), "{left:?}");
         held
+    }
+
+    /// What it is told to wait for, if it may not have a lock.
+    pub fn waits_for(&mut self, id: &str) -> Option<String> {
+        let times = (LOCK_TTL, Duration::ZERO);
+        let reply = self.locks.acquire(&self.name.parse().unwrap(), id, &new_token().unwrap(), times, None, None);
+        match reply.unwrap() {
+            AcquireReply::Wait { wait, .. } => Some(wait),
+            _ => None,
+        }
     }
 
     /// Comes back in service with `tag`, in this last phase.

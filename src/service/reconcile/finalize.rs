@@ -91,7 +91,7 @@ impl Service {
 
     /// After a deploy that broke: the last good release again, everywhere, if so configured and some boxes run the
     /// broken one. Once for each broken deploy, and never after a rollback that broke.
-    fn auto_rollback(&self, place: &Place, doc: &DeployRecord) -> Result<()> {
+    pub fn auto_rollback(&self, place: &Place, doc: &DeployRecord) -> Result<()> {
         if !self.config.service.role(&place.role).auto_rollback {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 mod finalize;
 mod gates;
 mod promotion;
+mod roll_gates;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub use self::{finalize::SERVICE, promotion::GateResults};
+pub use self::{finalize::SERVICE, promotion::GateResults, roll_gates::RollGates};
 use super::{Service, ids};
 use crate::{
     api::{AuditEntry, State},
@@ -44,6 +45,8 @@ pub struct WatchState {
     rolling: BTreeMap<String, DeployRecord>,
     /// The epoch of Redis at each place.
     epochs: BTreeMap<Place, String>,
+    /// The deploys that a gate holds.
+    held: BTreeSet<String>,
     logged: BTreeMap<String, (String, Instant)>,
 }
 
@@ -84,6 +87,7 @@ impl Service {
     fn tick(self: &Arc<Self>) -> Result<()> {
         for place in self.store.places()? {
             self.log_once(&place.to_string(), self.look(&place, ROUND));
+            self.log_once(&format!("gates of {place}"), self.judge_by_roll_gates(&place));
         }
         let open: BTreeSet<String> = self.store.all_open()?.into_iter().collect();
         self.notice_lost(&open)?;
@@ -145,6 +149,13 @@ impl Service {
         let (cancel, deploy) =
             self.store.at(place, |locks| Ok((locks.cancel_of(&doc.id)?, locks.show(doc, false)?)))?;
         Ok((cancel.is_some() || deploy.remaining > 0).then(Members::default))
+    }
+
+    fn judge_by_roll_gates(self: &Arc<Self>, place: &Place) -> Result<()> {
+        match self.store.at(place, Coordinator::current)? {
+            Some(doc) if doc.state() == State::Rolling => self.judge_by_gates(place, &doc),
+            _ => self.judge_baking(place),
+        }
     }
 
     fn patience(&self, place: &Place) -> Timeouts {
@@ -241,6 +252,7 @@ impl Service {
         let mut watch_state = self.watch_state();
         watch_state.rolling.remove(id);
         watch_state.announced.remove(id);
+        watch_state.held.remove(id);
     }
 
     /// The epoch of Redis at a place, as far as this process remembers one.

@@ -18,6 +18,7 @@ use crate::service::{
     ids, now_ms, policy,
     reconcile::SERVICE,
     reconcile::gates::{self, Reading},
+    reconcile::roll_gates::Judged,
     start::DeployRequest,
     store::{Complete, Mark},
     variables,
@@ -58,9 +59,11 @@ impl Service {
             let why = format!("not promoted: the release is {} ({})", mark.status, mark.reason);
             return self.settle(source, target, complete, &why);
         }
+        let judged = Judged { id: complete.id.clone(), tag: complete.tag.clone(), kind: complete.kind };
+        let passes = self.passes_roll_gates(source, &judged)?;
         let bake = i64::try_from(policy.bake.as_millis()).unwrap_or(i64::MAX);
         let is_due = now_ms() >= complete.ended.saturating_add(bake);
-        if !self.bakes_well(policy, source, complete)? || !is_due || self.store.frozen(target)?.is_some() {
+        if !self.bakes_well(policy, source, complete)? || !passes || !is_due || self.store.frozen(target)?.is_some() {
             return Ok(());
         }
         let request = DeployRequest {

@@ -1,0 +1,287 @@
+//! Gates that are asked while a release rolls: from its first done box on to the end of the deploy, and while it bakes.
+//!
+//! A gate that fails as often in a row as `failures` says blames the release. One that failed less often, or cannot be
+//! asked, holds the deploy: boxes that are out come back, no further box begins. A rollback is not judged: it is the
+//! remedy, and what is wrong may have nothing to do with it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::service::{
+    Service, now_ms,
+    reconcile::{
+        SERVICE,
+        gates::{self, Reading},
+    },
+    store::Mark,
+    variables,
+};
+use crate::{
+    api::{AuditEntry, Kind, Phase, ReleaseStatus},
+    config::{Gate, NoData, When},
+    coordination::{CancelReply, Coordinator, DeployRecord, rfc3339},
+    names::{BoxName, Place, Tag},
+};
+
+/// How long a hold lasts that nobody renews; the service renews it at each look.
+const HOLD: Duration = Duration::from_secs(10);
+/// In whose name the service holds a deploy.
+const HOLDER: &str = "deployctl-gate";
+/// Readings of deploys that are this old are forgotten.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// What each gate said of each deploy, by the deploy and the gate's number. After a restart they are asked again.
+pub type RollGates = BTreeMap<(String, usize), Heard>;
+
+/// What a gate has said so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heard {
+    at: Instant,
+    failures: u32,
+    unknown_since: Option<Instant>,
+    standing: Standing,
+}
+
+/// What follows from it.
+#[derive(Debug, Clone, PartialEq)]
+enum Standing {
+    Passes,
+    /// The deploy is held; why.
+    Doubtful(String),
+    /// The release is broken; why.
+    Failed(String),
+}
+
+impl Heard {
+    /// What a gate has said when `reading` follows `before`.
+    fn after(before: Option<&Self>, reading: Reading, gate: &Gate, now: Instant) -> Self {
+        let heard = |failures, unknown_since, standing| Self { at: now, failures, unknown_since, standing };
+        match reading {
+            Reading::Pass(_) => heard(0, None, Standing::Passes),
+            Reading::Fail(text) => {
+                let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+                let standing = if failures >= gate.failures.get() {
+                    Standing::Failed(text)
+                } else {
+                    Standing::Doubtful(format!("a gate failed {failures} of {} times: {text}", gate.failures))
+                };
+                heard(failures, None, standing)
+            }
+            Reading::Unknown(text) => {
+                // An unanswered question says nothing of the failures before it.
+                let failures = before.map_or(0, |before| before.failures);
+                let since = before.and_then(|before| before.unknown_since).unwrap_or(now);
+                let standing = if now.duration_since(since) < gate.unknown_for {
+                    Standing::Doubtful(format!("a gate cannot be asked: {text}"))
+                } else if gate.unknown == NoData::Pass {
+                    Standing::Passes
+                } else {
+                    Standing::Failed(format!("a gate could not be asked for unknown_for: {text}"))
+                };
+                heard(failures, Some(since), standing)
+            }
+        }
+    }
+}
+
+/// The deploy that is judged.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// Its id.
+    pub id: String,
+    /// The release.
+    pub tag: Tag,
+    /// Why it was started.
+    pub kind: Kind,
+}
+
+impl Service {
+    /// Asks the gates of a deploy that rolls, once a box is done, and holds it while one of them does not pass.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub fn judge_by_gates(self: &Arc<Self>, place: &Place, doc: &DeployRecord) -> Result<()> {
+        if !self.has_roll_gates(place, doc.kind) {
+            return Ok(());
+        }
+        let done = self.store.at(place, |locks| locks.show(doc, true))?;
+        if !done.boxes.iter().any(|row| row.phase == Phase::Done) {
+            return Ok(());
+        }
+        let judged = Judged { id: doc.id.clone(), tag: doc.tag.clone(), kind: doc.kind };
+        if !self.passes_roll_gates(place, &judged)? {
+            self.watch_state().held.insert(doc.id.clone());
+            return self.store.at(place, |locks| locks.hold(&holder()?, &doc.id, HOLD));
+        }
+        if self.watch_state().held.contains(&doc.id) {
+            self.store.at(place, |locks| locks.hold(&holder()?, &doc.id, Duration::ZERO))?;
+            self.watch_state().held.remove(&doc.id);
+        }
+        Ok(())
+    }
+
+    /// Asks the gates about what was completely deployed, for as long as it bakes.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub fn judge_baking(self: &Arc<Self>, place: &Place) -> Result<()> {
+        let bake = self.config.service.role(&place.role).bake;
+        let Some(complete) = self.store.complete(place)?.into_iter().next() else { return Ok(()) };
+        let bakes_until = complete.ended.saturating_add(i64::try_from(bake.as_millis()).unwrap_or(i64::MAX));
+        if now_ms() > bakes_until || self.store.mark(&place.role, &complete.tag)?.is_some() {
+            return Ok(());
+        }
+        let judged = Judged { id: complete.id, tag: complete.tag, kind: complete.kind };
+        self.passes_roll_gates(place, &judged).map(drop)
+    }
+
+    /// Whether every gate passed when it was asked last. Has those asked that are due, in threads of their own.
+    ///
+    /// # Errors
+    /// When no thread can be started, or Redis does not answer.
+    pub fn passes_roll_gates(self: &Arc<Self>, place: &Place, judged: &Judged) -> Result<bool> {
+        if !self.has_roll_gates(place, judged.kind) {
+            return Ok(true);
+        }
+        let mut pass = true;
+        let gates = self.config.service.role(&place.role).gates;
+        for (number, gate) in gates.into_iter().enumerate().filter(|(_, gate)| gate.when == When::Roll) {
+            let key = (judged.id.clone(), number);
+            let heard = self.roll_gates().get(&key).cloned();
+            pass &= heard.as_ref().is_some_and(|heard| heard.standing == Standing::Passes);
+            if heard.is_some_and(|heard| heard.at.elapsed() < gates::every(&gate)) {
+                continue;
+            }
+            let (place, judged) = (place.clone(), judged.clone());
+            self.in_a_thread(&format!("roll:{}:{number}", judged.id), move |service| {
+                service.ask_roll_gate(&gate, key, &place, &judged)
+            })?;
+        }
+        Ok(pass)
+    }
+
+    /// Why a gate holds the deploy `id`, if one does.
+    pub fn gate_doubt(&self, id: &str) -> Option<String> {
+        self.roll_gates().iter().find_map(|((of, _), heard)| match &heard.standing {
+            Standing::Doubtful(why) if of == id => Some(why.clone()),
+            _ => None,
+        })
+    }
+
+    fn has_roll_gates(&self, place: &Place, kind: Kind) -> bool {
+        let is_roll = |gate: &Gate| gate.when == When::Roll;
+        kind != Kind::Rollback && self.config.service.role(&place.role).gates.iter().any(is_roll)
+    }
+
+    fn ask_roll_gate(&self, gate: &Gate, key: (String, usize), place: &Place, judged: &Judged) -> Result<()> {
+        let vars = variables(place, &judged.tag, &judged.id, judged.kind);
+        let reading = gates::ask(gate, &vars, self.config.command_timeout, &|| self.is_stopping());
+        if self.is_stopping() {
+            return Ok(());
+        }
+        let standing = {
+            let mut all = self.roll_gates();
+            all.retain(|_, heard| heard.at.elapsed() < KEPT);
+            let heard = Heard::after(all.get(&key), reading, gate, Instant::now());
+            all.insert(key, heard.clone());
+            heard.standing
+        };
+        match standing {
+            Standing::Passes => Ok(()),
+            Standing::Doubtful(why) => {
+                log::warn!("{} is held: {why}", judged.id);
+                Ok(())
+            }
+            Standing::Failed(why) => self.blame(place, judged, &why),
+        }
+    }
+
+    /// Marks the release broken, and stops or takes back the deploy. May be done again.
+    fn blame(&self, place: &Place, judged: &Judged, reading: &str) -> Result<()> {
+        let reason = format!("a gate failed in {}: {reading}", place.environment);
+        let mark = Mark {
+            status: ReleaseStatus::Broken,
+            reason: reason.clone(),
+            logs: None,
+            at: rfc3339(now_ms()),
+            deploy: Some(judged.id.clone()),
+        };
+        if self.store.set_mark(&place.role, &judged.tag, &mark)? {
+            let entry = AuditEntry::new(SERVICE, "broken").place(place).tag(&judged.tag).deploy(&judged.id);
+            self.audit(entry.detail(&reason));
+        }
+        let stopped = self.store.at(place, |locks| locks.cancel(Some(&judged.id), SERVICE, &reason, true))?;
+        if matches!(stopped, CancelReply::Stopped { .. }) {
+            self.notify();
+            return Ok(());
+        }
+        // It has ended: nobody else takes the done boxes back.
+        let current = self.store.at(place, Coordinator::current)?;
+        match current.filter(|doc| doc.id == judged.id) {
+            Some(doc) => self.auto_rollback(place, &doc),
+            None => Ok(()),
+        }
+    }
+
+    fn roll_gates(&self) -> MutexGuard<'_, RollGates> {
+        self.roll_gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn holder() -> Result<BoxName> {
+    Ok(HOLDER.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(text: &str) -> Gate {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn fails() -> Reading {
+        Reading::Fail("5 errors".to_owned())
+    }
+
+    fn unknown() -> Reading {
+        Reading::Unknown("no answer".to_owned())
+    }
+
+    #[test]
+    fn one_spike_is_no_verdict() {
+        let gate = gate(r#"{"when": "roll", "command": ["true"], "failures": 2}"#);
+        let now = Instant::now();
+        let once = Heard::after(None, fails(), &gate, now);
+        assert!(matches!(&once.standing, Standing::Doubtful(why) if why.contains("1 of 2")), "{once:?}");
+        let passed = Heard::after(Some(&once), Reading::Pass(String::new()), &gate, now);
+        let again = Heard::after(Some(&passed), fails(), &gate, now);
+        assert!(matches!(again.standing, Standing::Doubtful(_)));
+        let twice = Heard::after(Some(&again), fails(), &gate, now);
+        assert_eq!(twice.standing, Standing::Failed("5 errors".to_owned()));
+        // A question without an answer between two failures does not acquit.
+        let between = Heard::after(Some(&again), unknown(), &gate, now);
+        assert!(matches!(Heard::after(Some(&between), fails(), &gate, now).standing, Standing::Failed(_)));
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_long_is_what_the_configuration_says() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(11);
+        for (text, passes) in [("fail", false), ("pass", true)] {
+            let gate = gate(&format!(
+                r#"{{"when": "roll", "command": ["true"], "unknown_for": "10s", "unknown": "{text}"}}"#
+            ));
+            let first = Heard::after(None, unknown(), &gate, now);
+            assert!(matches!(first.standing, Standing::Doubtful(_)));
+            let last = Heard::after(Some(&first), unknown(), &gate, later);
+            assert_eq!(last.standing == Standing::Passes, passes);
+            assert_eq!(matches!(last.standing, Standing::Failed(_)), !passes);
+        }
+    }
+}

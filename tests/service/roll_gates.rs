@@ -1,0 +1,102 @@
+//! Gates that are asked while a release rolls, by a real Prometheus and by a program.
+
+use serde_json::{Value, json};
+
+use crate::service::setup::{SOON, Service};
+use crate::support::{Prometheus, Scope, require, wait_for};
+
+const BOXES: [(&str, &str); 2] = [("staging", "box-1"), ("staging", "box-2")];
+
+fn policy(gate: &Value, more: Value) -> Value {
+    let mut policy = more;
+    policy["gates"] = json!([gate]);
+    json!({ "service": { "roles": { "app": policy } } })
+}
+
+#[test]
+fn a_release_that_serves_errors_stops_at_its_first_box_and_goes_back() {
+    require!("redis-server", "serf", "prometheus", "busybox");
+    let scope = Scope::new();
+    let prometheus = Prometheus::start(&scope);
+    prometheus.set("errors", 0.0);
+    let query = json!({ "url": prometheus.url(), "query": "errors", "max": 1, "every": "200ms" });
+    let gate = json!({ "when": "roll", "prometheus": query, "failures": 2 });
+    let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({ "auto_rollback": true, "bake": "1m" })));
+    service.publish("v1");
+    let first = service.start_deploy("staging", json!({}));
+    service.complete("staging", &first, &["box-1", "box-2"]);
+    service.wait_state(&first, "deployed");
+
+    service.publish("v2");
+    let second = service.start_deploy("staging", json!({}));
+    service.worker("staging", "box-2").joins(&second);
+    service.worker("staging", "box-1").deploys(&second, "v2");
+    prometheus.set("errors", 7.0);
+    let ended = service.wait_state(&second, "broken");
+    let reason = ended["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("`errors` is 7") && reason.contains("at most 1"), "{ended}");
+    assert_eq!(service.release("v2")["status"], "broken");
+    assert_eq!(box_of(&ended, "box-2")["phase"], "cancelled");
+    let back = service.wait_newer("staging", &second);
+    let rollback = service.deploy(&back);
+    assert_eq!((&rollback["tag"], &rollback["kind"]), (&json!("v1"), &json!("rollback")));
+    // The remedy is not judged, though the metric is still bad.
+    service.complete("staging", &back, &["box-1", "box-2"]);
+    service.wait_state(&back, "deployed");
+    assert_eq!(service.release("v1")["status"], "available");
+}
+
+#[test]
+fn a_release_that_goes_bad_while_it_bakes_is_taken_back() {
+    require!("redis-server", "serf", "prometheus", "busybox");
+    let scope = Scope::new();
+    let prometheus = Prometheus::start(&scope);
+    prometheus.set("errors", 0.0);
+    let query = json!({ "url": prometheus.url(), "query": "errors", "max": 1, "every": "200ms" });
+    let gate = json!({ "when": "roll", "prometheus": query, "failures": 1 });
+    let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({ "auto_rollback": true, "bake": "5m" })));
+    for tag in ["v1", "v2"] {
+        service.publish(tag);
+        let id = service.start_deploy("staging", json!({}));
+        service.complete("staging", &id, &["box-1", "box-2"]);
+        service.wait_state(&id, "deployed");
+    }
+    let (_, answer) = service.http.get("/v1/deploys?role=app&environment=staging&limit=1");
+    let second = answer["deploys"][0]["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    prometheus.set("errors", 7.0);
+    wait_for(SOON, "v2 is broken", || {
+        let release = service.release("v2");
+        if release["status"] == "broken" { Ok(()) } else { Err(release) }
+    });
+    let back = service.wait_newer("staging", &second);
+    assert_eq!(service.deploy(&back)["tag"], "v1");
+}
+
+#[test]
+fn a_gate_that_cannot_be_asked_holds_the_deploy_and_says_so() {
+    require!("redis-server", "serf");
+    let scope = Scope::new();
+    let query = json!({ "url": "http://127.0.0.1:1", "query": "errors", "max": 1, "every": "200ms" });
+    let gate = json!({ "when": "roll", "prometheus": query, "unknown_for": "5s", "unknown": "pass" });
+    let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({})));
+    service.publish("v1");
+    let id = service.start_deploy("staging", json!({}));
+    service.worker("staging", "box-1").deploys(&id, "v1");
+    wait_for(SOON, "the deploy says what holds it", || {
+        let deploy = service.deploy(&id);
+        let gate = deploy["gate"].as_str().unwrap_or_default();
+        if gate.contains("cannot be asked") { Ok(()) } else { Err(deploy) }
+    });
+    let mut second = service.worker("staging", "box-2");
+    second.joins(&id);
+    let waits = second.waits_for(&id).unwrap_or_default();
+    assert!(waits.contains("gate"), "{waits}");
+    second.deploys(&id, "v1");
+    assert!(service.deploy(&id)["gate"].is_null());
+    service.wait_state(&id, "deployed");
+}
+
+fn box_of<'a>(deploy: &'a Value, name: &str) -> &'a Value {
+    let boxes = deploy["boxes"].as_array().unwrap();
+    boxes.iter().find(|row| row["box"] == name).unwrap_or(&Value::Null)
+}
