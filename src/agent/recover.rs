@@ -46,7 +46,8 @@ impl BoxRole<'_> {
             (StepError::Box(_) | StepError::Release(_), Err(heard)) => heard,
             (error, _) => error,
         };
-        let result = if self.is_out() { self.recover_out(plan, error) } else { self.recover_untouched(plan, error) };
+        let result =
+            if self.is_out() { Ok(self.recover_out(plan, error)) } else { self.recover_untouched(plan, error) };
         result.unwrap_or_else(Outcome::Failed)
     }
 
@@ -111,54 +112,54 @@ impl BoxRole<'_> {
     }
 
     /// The box is out: back to the previous tag, in service, and only then free the lock.
-    fn recover_out(&mut self, plan: &Plan, error: StepError) -> Result<Outcome> {
+    fn recover_out(&mut self, plan: &Plan, error: StepError) -> Outcome {
         let started = self.journal.state().work.as_ref().is_some_and(|work| work.started);
         match error {
             // The newer deploy takes a box that is out first, under the lock it has.
-            StepError::Superseded => Ok(Outcome::Again),
+            StepError::Superseded => Outcome::Again,
             StepError::NotYet(what) => {
                 let back = self.go_back(started);
-                self.settle(plan, back, Phase::Expected, &format!("went back; waits for {what}"))?;
-                Ok(Outcome::Again)
+                self.settle(plan, back, Phase::Expected, &format!("went back; waits for {what}"));
+                Outcome::Again
             }
             StepError::Release(reason) | StepError::UnknownTag(reason) => self.recover_from_release(plan, reason),
             StepError::Cancelled(cancel) => {
                 info!("{}: {}; going back", self.place, describe(&cancel));
                 let back = self.go_back(started);
                 let text = describe(&cancel);
-                self.settle(plan, back, Phase::RolledBack, &text)?;
-                Ok(if cancel.broken { Outcome::Broken(text) } else { Outcome::Cancelled(text) })
+                self.settle(plan, back, Phase::RolledBack, &text);
+                if cancel.broken { Outcome::Broken(text) } else { Outcome::Cancelled(text) }
             }
             // A machine that goes down is not to get requests. Its journal, its lock and its place in `out` stay as they
             // are, and `sync` goes on after the boot, as after a power cut.
             StepError::PowerOff => {
                 info!("{}: the machine goes down; the box stays out, and goes on after the boot", self.place);
                 self.deregister_quickly(plan);
-                Ok(Outcome::Cancelled("the machine goes down; the box goes on after the boot".to_owned()))
+                Outcome::Cancelled("the machine goes down; the box goes on after the boot".to_owned())
             }
             StepError::Shutdown => {
                 info!("{}: told to stop, and stop_grace is over; going back", self.place);
                 let back = self.go_back(started);
                 let text = "its worker was told to stop; the next event, run or sync goes on".to_owned();
-                self.settle(plan, back, Phase::Expected, &text)?;
-                Ok(Outcome::Cancelled(text))
+                self.settle(plan, back, Phase::Expected, &text);
+                Outcome::Cancelled(text)
             }
             StepError::Box(error) => {
                 warn!("{}: {error:#}; going back", self.place);
                 let back = self.go_back(started);
-                self.settle(plan, back, Phase::Failed, &format!("{error:#}"))?;
-                Ok(Outcome::Failed(error))
+                self.settle(plan, back, Phase::Failed, &format!("{error:#}"));
+                Outcome::Failed(error)
             }
             StepError::Ended | StepError::NoLock(_) | StepError::Rolling => {
                 let back = self.go_back(started);
-                self.settle(plan, back, Phase::Failed, "the deploy ended under it")?;
-                Ok(Outcome::Failed(anyhow!("the deploy ended while this box was out of service")))
+                self.settle(plan, back, Phase::Failed, "the deploy ended under it");
+                Outcome::Failed(anyhow!("the deploy ended while this box was out of service"))
             }
         }
     }
 
     /// The new container is at fault, or so it looks: the proof is that the previous tag works here.
-    fn recover_from_release(&mut self, plan: &Plan, reason: String) -> Result<Outcome> {
+    fn recover_from_release(&mut self, plan: &Plan, reason: String) -> Outcome {
         warn!("{}: {reason}", self.place);
         let evidence = self.evidence();
         let health = &self.role.health;
@@ -180,8 +181,8 @@ impl BoxRole<'_> {
         }
         let proven = proven && self.blame(plan, &reason, &evidence);
         let phase = if proven && matches!(back, Back::Restored) { Phase::RolledBack } else { Phase::Failed };
-        self.settle(plan, back, phase, &reason)?;
-        Ok(if proven { Outcome::Broken(reason) } else { Outcome::Failed(anyhow!(reason)) })
+        self.settle(plan, back, phase, &reason);
+        if proven { Outcome::Broken(reason) } else { Outcome::Failed(anyhow!(reason)) }
     }
 
     /// What can be told of the step and of the container, before that is replaced.
@@ -230,7 +231,7 @@ impl BoxRole<'_> {
     }
 
     /// Returns to service on the previous tag and frees the lock; a box that cannot stays out, loudly, and counts.
-    fn settle(&mut self, plan: &Plan, back: Back, phase: Phase, why: &str) -> Result<()> {
+    fn settle(&mut self, plan: &Plan, back: Back, phase: Phase, why: &str) {
         let returned = match back {
             Back::Restored => self.return_to_service(plan),
             Back::NonePrevious => Err(anyhow!("there is no previous tag to go back to")),
@@ -254,7 +255,6 @@ impl BoxRole<'_> {
                 self.say(plan, Phase::Failed, detail, false);
             }
         }
-        Ok(())
     }
 
     /// Reports how it ended. Where even that fails, what went wrong before is still the news.

@@ -87,7 +87,8 @@ impl BoxRole<'_> {
         Ok(())
     }
 
-    /// Whether the box already runs the release: the image that its tag stands for now, the same rendered configuration, healthy, in service.
+    /// Whether the box already runs the release: the image that its tag stands for now, the same rendered configuration,
+    /// healthy, in service.
     pub(crate) fn runs_already(&mut self, plan: &Plan) -> Result<bool, StepError> {
         let rendered = self.render(plan)?;
         let state = self.journal.state();
@@ -242,6 +243,7 @@ impl BoxRole<'_> {
     }
 
     /// The box runs the release, in service: remembers it, and says so in one step.
+    ///
     /// From here on it serves, and no file that cannot be written sends it back: what failed stands in the report.
     pub(crate) fn finish(&mut self, plan: &Plan) -> Result<(), StepError> {
         let good = Good {

@@ -274,9 +274,8 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(11);
         for (text, passes) in [("fail", false), ("pass", true)] {
-            let gate = gate(&format!(
-                r#"{{"when": "roll", "command": ["true"], "unknown_for": "10s", "unknown": "{text}"}}"#
-            ));
+            let gate =
+                gate(&format!(r#"{{"when": "roll", "command": ["true"], "unknown_for": "10s", "unknown": "{text}"}}"#));
             let first = Heard::after(None, unknown(), &gate, now);
             assert!(matches!(first.standing, Standing::Doubtful(_)));
             let last = Heard::after(Some(&first), unknown(), &gate, later);
