@@ -67,13 +67,7 @@ pub struct Journal {
 impl Journal {
     /// Reads the journal of `role`; an absent one is empty.
     pub fn open(state_dir: &Path, role: &Role) -> Result<Self> {
-        let path = state_dir.join(format!("{role}.json"));
-        let state = match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("{} is damaged: move it away, then run `deployctl run`", path.display()))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => State::default(),
-            Err(e) => return Err(e).with_context(|| format!("cannot read {}; see state_dir", path.display())),
-        };
+        let state = read(&state_dir.join(format!("{role}.json")))?;
         Ok(Self { folder: state_dir.to_path_buf(), role: role.clone(), state })
     }
 
@@ -86,6 +80,21 @@ impl Journal {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The releases that the journal of any role on this box names: what a role may have to go back to. Two roles may
+    /// share a repository.
+    pub fn good_on_this_box(&self) -> Result<Vec<Good>> {
+        let unreadable = || format!("cannot read {}; see state_dir", self.folder.display());
+        let mut good = Vec::new();
+        for entry in fs::read_dir(&self.folder).with_context(unreadable)? {
+            let path = entry.with_context(unreadable)?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let state = read(&path)?;
+                good.extend([state.good, state.before].into_iter().flatten());
+            }
+        }
+        Ok(good)
     }
 
     /// Changes it, durably.
@@ -126,5 +135,50 @@ impl Journal {
             File::open(&self.folder)?.sync_all()
         };
         write().with_context(|| format!("cannot write {}; see state_dir", path.display()))
+    }
+}
+
+/// Reads a journal; an absent one is empty.
+fn read(path: &Path) -> Result<State> {
+    match fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged: move it away, then run `deployctl run`", path.display())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}; see state_dir", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_any_role_may_go_back_to_is_known_or_nothing_is() {
+        let folder = std::env::temp_dir().join(format!("deployctl-journal-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let good = |role: &str, tag: &str| {
+            let vars = json!({ "tag": tag, "role": role, "environment": "staging", "id": "x", "kind": "deploy" });
+            let image = format!("registry:5000/shared:{tag}");
+            // As it was kept before containers were counted.
+            let rendered = json!({
+                "vars": vars, "template": "", "image": image, "other_images": [], "environment": [],
+            });
+            json!({ "tag": tag, "deploy": "x", "kind": "deploy", "at": 1, "rendered": rendered })
+        };
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        write("app.json", &json!({ "good": good("app", "v3"), "before": good("app", "v2") }).to_string());
+        write("worker.json", &json!({ "good": good("worker", "v1") }).to_string());
+        write("app.yml", "services: {}");
+        let journal = Journal::open(&folder, &"app".parse().unwrap()).unwrap();
+        let mut images: Vec<String> =
+            journal.good_on_this_box().unwrap().iter().map(|good| good.rendered.image().to_owned()).collect();
+        images.sort_unstable();
+        assert_eq!(images, ["v1", "v2", "v3"].map(|tag| format!("registry:5000/shared:{tag}")));
+
+        write("worker.json", "{");
+        let Err(error) = journal.good_on_this_box() else { panic!("a damaged journal names nothing") };
+        assert!(format!("{error:#}").contains("worker.json is damaged"), "{error:#}");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

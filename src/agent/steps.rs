@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Kind, Phase},
-    compose::{PullFailure, Rendered},
+    compose::{ImageId, PullFailure, Rendered},
     coordination::{Finish, Held, JoinReply},
     exit::Exit,
     load_balancer::Waiting,
@@ -298,16 +298,21 @@ impl BoxRole<'_> {
     }
 
     fn prune(&self) {
-        let state = self.journal.state();
-        let Some(good) = &state.good else { return };
-        let kept: Vec<_> = [Some(good), state.before.as_ref()]
-            .into_iter()
-            .flatten()
-            .filter_map(|good| self.project.image_present(good.rendered.image()).ok().flatten())
-            .collect();
-        if let Err(error) = self.project.prune(&good.rendered, self.role.keep_images, &kept) {
+        let Some(good) = &self.journal.state().good else { return };
+        let pruned =
+            self.images_to_keep().and_then(|kept| self.project.prune(&good.rendered, self.role.keep_images, &kept));
+        if let Err(error) = pruned {
             warn!("{error:#}; old images stay");
         }
+    }
+
+    /// The images that any role on this box may go back to. Where that is not known, nothing is removed.
+    fn images_to_keep(&self) -> Result<Vec<ImageId>> {
+        let mut kept = Vec::new();
+        for good in self.journal.good_on_this_box()? {
+            kept.extend(self.project.image_present(good.rendered.image())?);
+        }
+        Ok(kept)
     }
 
     // What the steps share -------------------------------------------------------------------------------------------
