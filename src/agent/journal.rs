@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::Kind,
-    compose::Rendered,
+    compose::{ImageId, Rendered},
     names::{Role, Tag},
 };
 
@@ -30,6 +30,9 @@ pub struct Good {
     pub at: i64,
     /// What ran: enough to go back to it, whatever the compose file says by then.
     pub rendered: Rendered,
+    /// The image that the tag stood for. Unknown in what was kept before this was remembered.
+    #[serde(default)]
+    pub image: Option<ImageId>,
 }
 
 /// Work that has begun.

@@ -10,13 +10,13 @@ use log::{error, info, warn};
 
 use super::{
     BoxRole,
+    journal::Good,
     plan::Plan,
     step_error::{Outcome, StepError, describe},
 };
 use crate::{
     api::{Phase, State},
     client,
-    compose::Rendered,
     config::duration,
     load_balancer::Waiting,
     retry::retrying,
@@ -218,14 +218,18 @@ impl BoxRole<'_> {
         // The engine may be restarting: that is worth waiting for, a container that does not work is not.
         let patience = self.config.command_timeout.min(Duration::from_secs(120));
         let may_pass = |error: &StepError| matches!(error, StepError::Box(_));
-        match retrying(patience, &|| false, may_pass, || self.start_again(&good.rendered)) {
+        match retrying(patience, &|| false, may_pass, || self.start_again(&good)) {
             Ok(()) => Back::Restored,
             Err(error) => Back::Failed(anyhow!(error.to_string())),
         }
     }
 
-    fn start_again(&self, rendered: &Rendered) -> Result<(), StepError> {
+    fn start_again(&self, Good { rendered, image, .. }: &Good) -> Result<(), StepError> {
         let never = || false;
+        // The tag may have been pushed again. Where the old image is gone, what the tag stands for now is worth a try.
+        if let Some(Err(error)) = image.as_ref().map(|image| self.project.restore_image(rendered, image)) {
+            warn!("{}: {error:#}", self.place);
+        }
         let before = self.project.up_again(rendered, &never)?;
         Ok(self.project.wait_healthy(rendered, &self.role.health, &before, self.engine.as_ref(), &never)?)
     }

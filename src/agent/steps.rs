@@ -252,6 +252,10 @@ impl BoxRole<'_> {
             kind: plan.kind,
             at: Self::now(),
             rendered: self.rendered()?.clone(),
+            image: self.project.image_present(self.rendered()?.image()).unwrap_or_else(|error| {
+                warn!("{}: {error:#}", self.place);
+                None
+            }),
         };
         let detail = self.journal.remember(good).err().map(|error| format!("{error:#}"));
         if let Some(detail) = &detail {
@@ -311,6 +315,7 @@ impl BoxRole<'_> {
         let mut kept = Vec::new();
         for good in self.journal.good_on_this_box()? {
             kept.extend(self.project.image_present(good.rendered.image())?);
+            kept.extend(good.image);
         }
         Ok(kept)
     }

@@ -68,6 +68,17 @@ impl Project {
         self.engine.image(image).with_context(|| format!("cannot look for the image {image}"))
     }
 
+    /// Makes the name of the watched service's image stand for `id` again, where its tag has moved since.
+    pub fn restore_image(&self, rendered: &Rendered, id: &ImageId) -> Result<()> {
+        let name = rendered.image();
+        if name.contains('@') || self.image_present(name)?.as_ref() == Some(id) {
+            return Ok(());
+        }
+        let repository = repository(name);
+        let tag = name.strip_prefix(repository).and_then(|rest| rest.strip_prefix(':')).unwrap_or("latest");
+        self.engine.tag_image(id, repository, tag).with_context(|| format!("cannot make {name} stand for {id} again"))
+    }
+
     /// Removes what `rendered`'s repository has on this box besides its `keep` newest images and those in `keep_ids`.
     /// An image that any container uses stays.
     pub fn prune(&self, rendered: &Rendered, keep: usize, keep_ids: &[ImageId]) -> Result<()> {

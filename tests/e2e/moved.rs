@@ -42,3 +42,21 @@ fn the_same_tag_again_is_done_while_the_registry_is_away() {
     let log = fleet.node(1).log();
     assert!(log.contains("going on with the image of v1 that is on this box"), "{log}");
 }
+
+#[test]
+fn a_tag_that_moved_to_a_bad_image_goes_back_to_the_old_one() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).start();
+    fleet.deployed("v1");
+    let image = || {
+        let container = fleet.node(1).container(&fleet.engine, "app").expect("a container");
+        fleet.engine.docker(&["inspect", "--format", "{{.Image}}", &container])
+    };
+    let old = image();
+    fleet.push("app", "v1", Behaviour::Exits);
+    fleet.engine.docker(&["tag", &old, &fleet.image("app", "v1")]);
+    fleet.start("v1").wait_state("failed");
+    fleet.node(1).wait_idle();
+    assert_eq!(image(), old);
+    fleet.all_serve("v1");
+}

@@ -154,6 +154,13 @@ impl Engine {
         send(agent.delete(format!("{HOST}/images/{name}")).config().timeout_global(Some(REMOVAL)).build()).map(drop)
     }
 
+    /// Makes `repository:tag` stand for the image `id` on this box.
+    pub(super) fn tag_image(&self, id: &ImageId, repository: &str, tag: &str) -> Result<(), EngineError> {
+        let agent = &self.reach().map_err(EngineError::Silent)?.1;
+        let request = agent.post(format!("{HOST}/images/{}/tag", id.0)).query("repo", repository).query("tag", tag);
+        read(request.send_empty()).map(drop)
+    }
+
     /// Begins to watch the engine, and the containers of a project.
     pub(super) fn watch(&self, project: &str) -> Result<EngineWatch> {
         EngineWatch::start(self.reach()?.0.clone(), &label(project))
@@ -182,10 +189,14 @@ impl Engine {
 }
 
 fn send(request: RequestBuilder<WithoutBody>) -> Result<Vec<u8>, EngineError> {
+    read(request.call())
+}
+
+fn read(answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, EngineError> {
     let silent = |e: ureq::Error| {
         EngineError::Silent(anyhow::Error::new(e).context("the Docker engine does not answer: see that it runs"))
     };
-    let mut answer: Response<Body> = request.call().map_err(silent)?;
+    let mut answer = answer.map_err(silent)?;
     let body = answer.body_mut().with_config().limit(LARGEST).read_to_vec().map_err(silent)?;
     let status = answer.status();
     if status.is_success() {
