@@ -19,7 +19,9 @@ use serde::Deserialize;
 
 pub use self::{
     role::{CommandLb, Elb, Elbv2, Health, LoadBalancer, RoleConfig},
-    service::{Gate, Lasts, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Step, Token, Verb, When},
+    service::{
+        CompareGate, Gate, Lasts, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Step, Token, Verb, When,
+    },
 };
 use crate::{
     names::{BoxName, Environment, Role},
@@ -173,11 +175,26 @@ impl Config {
         }
         for (role, policy) in &self.service.roles {
             for gate in &policy.gates {
+                let kinds = [gate.command.is_some(), gate.prometheus.is_some(), gate.compare.is_some()];
                 let bounds = gate.prometheus.as_ref().is_none_or(|p| p.max.is_some() || p.min.is_some());
-                if gate.command.is_some() == gate.prometheus.is_some() || !bounds {
+                if kinds.into_iter().filter(|given| *given).count() != 1 || !bounds {
                     bail!(
-                        "service.roles.{role}.gates: a gate has either a command or a prometheus query with max or min"
+                        "service.roles.{role}.gates: a gate has a command, a prometheus query with max or min, or a compare"
                     );
+                }
+                let Some(compare) = &gate.compare else { continue };
+                if gate.when != When::Roll {
+                    bail!(
+                        "service.roles.{role}.gates: compare is asked while a release rolls: write \"when\": \"roll\""
+                    );
+                }
+                if compare.samples.is_some() != compare.min_samples.is_some() {
+                    bail!(
+                        "service.roles.{role}.gates: compare.min_samples needs compare.samples, a query that counts them"
+                    );
+                }
+                if !(compare.max_ratio.is_finite() && compare.max_ratio > 0.0) {
+                    bail!("service.roles.{role}.gates: compare.max_ratio must be a number above 0");
                 }
             }
         }

@@ -244,7 +244,7 @@ impl TryFrom<String> for Lasts {
     }
 }
 
-/// A condition, and when it is asked. Exactly one of `command` and `prometheus` is given.
+/// A condition, and when it is asked. Exactly one of `command`, `prometheus` and `compare` is given.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
@@ -254,6 +254,8 @@ pub struct Gate {
     pub command: Option<Vec<String>>,
     /// A Prometheus query and its bound.
     pub prometheus: Option<PrometheusGate>,
+    /// Boxes of the new release beside those of the old one; while a release rolls only.
+    pub compare: Option<CompareGate>,
     /// While a release rolls: how many failures in a row are a verdict.
     #[serde(default = "failures")]
     pub failures: NonZeroU32,
@@ -296,6 +298,28 @@ pub struct PrometheusGate {
     /// What an answer without data means.
     #[serde(default)]
     pub no_data: NoData,
+}
+
+/// Two instant queries that give one number each: the boxes that serve the release must not be worse than the others by
+/// more than a factor. What hits both is not the release's fault.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompareGate {
+    /// The server, `http://host:9090`.
+    pub url: String,
+    /// PromQL about the boxes that serve the release, with `$boxes`. No data counts as 0.
+    pub query: String,
+    /// PromQL about the others, with `$others`. No data counts as 0.
+    pub baseline: String,
+    /// The query may be so many times the baseline.
+    pub max_ratio: f64,
+    /// PromQL with `$boxes`: how many requests the query rests on.
+    pub samples: Option<String>,
+    /// With fewer of them nothing is known yet.
+    pub min_samples: Option<f64>,
+    /// The time between two questions.
+    #[serde(default = "every", deserialize_with = "duration::deserialize")]
+    pub every: Duration,
 }
 
 /// What an answer without data means.

@@ -28,6 +28,12 @@ fn places() -> Vec<(&'static str, Value)> {
         ("service.roles.*.steps[].", json!({"service": {"roles": {"app": {"steps": [{"boxes": 1, "for": "1s"}]}}}})),
         ("service.roles.*.gates[].", gate(json!({"when": "bake", "command": ["true"]}))),
         (
+            "service.roles.*.gates[].compare.",
+            gate(json!({"when": "roll", "compare": {
+                "url": "u", "query": "q", "baseline": "b", "max_ratio": 1.5,
+            }})),
+        ),
+        (
             "service.roles.*.gates[].prometheus.",
             gate(json!({"when": "bake", "prometheus": {"url": "u", "query": "q", "max": 1.0}})),
         ),

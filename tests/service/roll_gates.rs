@@ -96,6 +96,42 @@ fn a_gate_that_cannot_be_asked_holds_the_deploy_and_says_so() {
     service.wait_state(&id, "deployed");
 }
 
+#[test]
+fn what_hits_all_boxes_stops_nothing_and_what_hits_the_new_ones_stops_at_the_first() {
+    require!("redis-server", "serf", "prometheus", "busybox");
+    let scope = Scope::new();
+    let prometheus = Prometheus::start(&scope);
+    let [first, second] = ["rate{box=\"box-1\"}", "rate{box=\"box-2\"}"];
+    prometheus.page(&[(first, 0.2), (second, 0.2), ("requests", 100.0)]);
+    let compare = json!({
+        "url": prometheus.url(), "query": "sum(rate{box=~\"$boxes\"})", "baseline": "sum(rate{box=~\"$others\"})",
+        "max_ratio": 1.5, "samples": "sum(requests)", "min_samples": 100, "every": "200ms",
+    });
+    let gate = json!({ "when": "roll", "compare": compare, "failures": 2 });
+    let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({})));
+    // In the first deploy there is nothing to compare with; in the second both are equally bad.
+    for tag in ["v0", "v1"] {
+        service.publish(tag);
+        let id = service.start_deploy("staging", json!({}));
+        service.worker("staging", "box-2").joins(&id);
+        service.worker("staging", "box-1").deploys(&id, tag);
+        service.worker("staging", "box-2").deploys(&id, tag);
+        service.wait_state(&id, "deployed");
+        assert_eq!(service.release(tag)["status"], "available");
+    }
+
+    service.publish("v2");
+    let id = service.start_deploy("staging", json!({}));
+    service.worker("staging", "box-2").joins(&id);
+    service.worker("staging", "box-1").deploys(&id, "v2");
+    prometheus.page(&[(first, 0.2), (second, 0.01), ("requests", 100.0)]);
+    let ended = service.wait_state(&id, "broken");
+    let reason = ended["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("is 0.2 on the boxes of the release and 0.01 on the others"), "{ended}");
+    assert_eq!(box_of(&ended, "box-2")["phase"], "cancelled");
+    assert_eq!(service.release("v2")["status"], "broken");
+}
+
 fn box_of<'a>(deploy: &'a Value, name: &str) -> &'a Value {
     let boxes = deploy["boxes"].as_array().unwrap();
     boxes.iter().find(|row| row["box"] == name).unwrap_or(&Value::Null)

@@ -45,10 +45,7 @@ impl Prometheus {
     /// Sets the one metric that there is, and waits until a query tells it.
     #[track_caller]
     pub fn set(&self, metric: &str, value: f64) {
-        // In one step: a scrape must not see half a page.
-        let next = self.metrics.with_extension("next");
-        fs::write(&next, format!("{metric} {value}\n")).unwrap();
-        fs::rename(&next, &self.metrics).unwrap();
+        self.page(&[(metric, value)]);
         wait_for(Duration::from_secs(20), &format!("Prometheus knows {metric} {value}"), || {
             let (_, answer) = Http::new(&self.url).get(&format!("/api/v1/query?query={metric}"));
             let seen = &answer["data"]["result"][0]["value"][1];
@@ -58,5 +55,14 @@ impl Prometheus {
                 Err(answer.to_string())
             }
         });
+    }
+
+    /// Sets all metrics that there are, without waiting.
+    pub fn page(&self, metrics: &[(&str, f64)]) {
+        // In one step: a scrape must not see half a page.
+        let next = self.metrics.with_extension("next");
+        let page: String = metrics.iter().map(|(metric, value)| format!("{metric} {value}\n")).collect();
+        fs::write(&next, page).unwrap();
+        fs::rename(&next, &self.metrics).unwrap();
     }
 }

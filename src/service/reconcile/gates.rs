@@ -1,17 +1,18 @@
-//! Gates: conditions that a program or a Prometheus query stands for, asked before a start and before a promotion.
+//! Gates: conditions that a program or a Prometheus query stands for. How one is asked, and those before a start.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
+use super::compare::{self, Serving};
 use crate::service::{Service, variables};
 use crate::{
     api::AuditEntry,
     compose::DeployVars,
-    config::{Gate, NoData, PrometheusGate, When},
+    config::{CompareGate, Gate, NoData, PrometheusGate, When},
     coordination::{Coordinator, DeployRecord, GateStep, Refusal},
-    names::Place,
+    names::{Place, Tag},
     process::{self, Failure, Program},
 };
 
@@ -29,21 +30,46 @@ pub enum Reading {
     Unknown(String),
 }
 
-/// Asks a gate.
-pub fn ask(gate: &Gate, vars: &DeployVars, timeout: Duration, interrupted: &dyn Fn() -> bool) -> Reading {
-    match (&gate.command, &gate.prometheus) {
-        (Some(argv), _) => ask_command(argv, vars, timeout, interrupted),
-        (None, Some(prometheus)) => match query(prometheus) {
-            Ok(samples) => judge(prometheus, &samples),
-            Err(error) => Reading::Unknown(format!("{error:#}")),
-        },
-        (None, None) => Reading::Unknown("a gate without a command and without a query".to_owned()),
-    }
+/// Asks a gate, of the boxes that `serving` names.
+pub fn ask(
+    gate: &Gate,
+    vars: &DeployVars,
+    serving: &Serving,
+    timeout: Duration,
+    interrupted: &dyn Fn() -> bool,
+) -> Reading {
+    let outcome = match gate {
+        Gate { command: Some(argv), .. } => return ask_command(argv, vars, timeout, interrupted),
+        Gate { prometheus: Some(gate), .. } => {
+            let gate = PrometheusGate { query: serving.fill_in(&gate.query, &vars.tag), ..gate.clone() };
+            query(&gate.url, &gate.query).map(|samples| judge(&gate, &samples))
+        }
+        Gate { compare: Some(gate), .. } => ask_both(gate, serving, &vars.tag),
+        _ => Err(anyhow!("a gate without a command and without a query")),
+    };
+    outcome.unwrap_or_else(|error| Reading::Unknown(format!("{error:#}")))
 }
 
-/// How often a gate is asked while a release bakes.
+fn ask_both(gate: &CompareGate, serving: &Serving, tag: &Tag) -> Result<Reading> {
+    if serving.others.is_empty() {
+        return Ok(Reading::Pass("no box serves anything else that could be compared".to_owned()));
+    }
+    let number = |text: &str| -> Result<f64> {
+        let text = serving.fill_in(text, tag);
+        match query(&gate.url, &text)?.as_slice() {
+            [] => Ok(0.0),
+            [Sample { value, .. }] => Ok(*value),
+            more => bail!("`{text}` gives {} numbers, and must give one: use sum()", more.len()),
+        }
+    };
+    let samples = gate.samples.as_deref().map(number).transpose()?;
+    Ok(compare::judge(gate, number(&gate.query)?, number(&gate.baseline)?, samples))
+}
+
+/// How often a gate is asked while a release rolls or bakes.
 pub fn every(gate: &Gate) -> Duration {
-    gate.prometheus.as_ref().map_or(Duration::from_secs(15), |prometheus| prometheus.every)
+    let every = gate.prometheus.as_ref().map(|gate| gate.every).or(gate.compare.as_ref().map(|gate| gate.every));
+    every.unwrap_or(Duration::from_secs(15))
 }
 
 fn ask_command(argv: &[String], vars: &DeployVars, timeout: Duration, interrupted: &dyn Fn() -> bool) -> Reading {
@@ -85,20 +111,20 @@ fn judge(gate: &PrometheusGate, samples: &[Sample]) -> Reading {
 }
 
 /// [Instant queries](https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries).
-fn query(gate: &PrometheusGate) -> Result<Vec<Sample>> {
+fn query(server: &str, query: &str) -> Result<Vec<Sample>> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(PROMETHEUS_PATIENCE))
         .build()
         .into();
-    let url = format!("{}/api/v1/query", gate.url.trim_end_matches('/'));
+    let url = format!("{}/api/v1/query", server.trim_end_matches('/'));
     let text = agent
         .get(&url)
-        .query("query", &gate.query)
+        .query("query", query)
         .call()
         .and_then(|mut answer| answer.body_mut().read_to_string())
-        .with_context(|| format!("cannot ask Prometheus at {}", gate.url))?;
-    samples(&text).with_context(|| format!("cannot use what Prometheus at {} says to `{}`", gate.url, gate.query))
+        .with_context(|| format!("cannot ask Prometheus at {server}"))?;
+    samples(&text).with_context(|| format!("cannot use what Prometheus at {server} says to `{query}`"))
 }
 
 #[derive(Deserialize)]
@@ -187,7 +213,7 @@ impl Service {
         let vars = variables(place, &doc.tag, &doc.id, doc.kind);
         let gates = self.config.service.role(&place.role).gates;
         for gate in gates.iter().filter(|gate| gate.when == When::Start) {
-            match ask(gate, &vars, self.config.command_timeout, &stop) {
+            match ask(gate, &vars, &Serving::default(), self.config.command_timeout, &stop) {
                 Reading::Pass(_) => {}
                 Reading::Fail(reason) | Reading::Unknown(reason) => {
                     return Err(format!("a gate did not pass: {reason}"));

@@ -3,6 +3,7 @@
 //!
 //! It acts on what stands in Redis alone, so it does not matter which service watches, or how many do.
 
+mod compare;
 mod finalize;
 mod gates;
 mod promotion;

@@ -17,6 +17,7 @@ use crate::service::{
     api_error::Kind,
     ids, now_ms, policy,
     reconcile::SERVICE,
+    reconcile::compare::Serving,
     reconcile::gates::{self, Reading},
     reconcile::roll_gates::Judged,
     start::DeployRequest,
@@ -113,14 +114,15 @@ impl Service {
     /// Asks a gate about what bakes. One that fails marks the release broken; one that cannot be asked proves nothing.
     fn read_gate(&self, gate: &Gate, source: &Place, complete: &Complete) -> Result<bool> {
         let vars = variables(source, &complete.tag, &complete.id, complete.kind);
-        let reading = match gates::ask(gate, &vars, self.config.command_timeout, &|| self.is_stopping()) {
-            Reading::Pass(reading) => {
-                log::debug!("{}: {reading}", complete.id);
-                return Ok(true);
-            }
-            Reading::Unknown(reading) => bail!("waits for a gate that cannot be asked: {reading}"),
-            Reading::Fail(reading) => reading,
-        };
+        let reading =
+            match gates::ask(gate, &vars, &Serving::default(), self.config.command_timeout, &|| self.is_stopping()) {
+                Reading::Pass(reading) => {
+                    log::debug!("{}: {reading}", complete.id);
+                    return Ok(true);
+                }
+                Reading::Unknown(reading) => bail!("waits for a gate that cannot be asked: {reading}"),
+                Reading::Fail(reading) => reading,
+            };
         let mark = Mark {
             status: ReleaseStatus::Broken,
             reason: format!("while it baked in {}: {reading}", source.environment),

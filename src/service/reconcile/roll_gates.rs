@@ -16,6 +16,7 @@ use crate::service::{
     Service, now_ms,
     reconcile::{
         SERVICE,
+        compare::Serving,
         gates::{self, Reading},
     },
     store::Mark,
@@ -180,7 +181,9 @@ impl Service {
 
     fn ask_roll_gate(&self, gate: &Gate, key: (String, usize), place: &Place, judged: &Judged) -> Result<()> {
         let vars = variables(place, &judged.tag, &judged.id, judged.kind);
-        let reading = gates::ask(gate, &vars, self.config.command_timeout, &|| self.is_stopping());
+        let deploy = self.store.at(place, |locks| locks.deploy(&judged.id))?;
+        let serving = deploy.map(|deploy| Serving::of(&deploy)).unwrap_or_default();
+        let reading = gates::ask(gate, &vars, &serving, self.config.command_timeout, &|| self.is_stopping());
         if self.is_stopping() {
             return Ok(());
         }
