@@ -175,11 +175,16 @@ impl Config {
         }
         for (role, policy) in &self.service.roles {
             for gate in &policy.gates {
-                let kinds = [gate.command.is_some(), gate.prometheus.is_some(), gate.compare.is_some()];
+                let kinds = [
+                    gate.command.is_some(),
+                    gate.prometheus.is_some(),
+                    gate.compare.is_some(),
+                    !gate.cloudwatch_alarms.is_empty(),
+                ];
                 let bounds = gate.prometheus.as_ref().is_none_or(|p| p.max.is_some() || p.min.is_some());
                 if kinds.into_iter().filter(|given| *given).count() != 1 || !bounds {
                     bail!(
-                        "service.roles.{role}.gates: a gate has a command, a prometheus query with max or min, or a compare"
+                        "service.roles.{role}.gates: a gate has a command, a prometheus query with max or min, a compare, or cloudwatch_alarms"
                     );
                 }
                 let Some(compare) = &gate.compare else { continue };

@@ -244,7 +244,8 @@ impl TryFrom<String> for Lasts {
     }
 }
 
-/// A condition, and when it is asked. Exactly one of `command`, `prometheus` and `compare` is given.
+/// A condition, and when it is asked. Exactly one of `command`, `prometheus`, `compare` and
+/// `cloudwatch_alarms` is given.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
@@ -256,6 +257,9 @@ pub struct Gate {
     pub prometheus: Option<PrometheusGate>,
     /// Boxes of the new release beside those of the old one; while a release rolls only.
     pub compare: Option<CompareGate>,
+    /// Alarms of AWS `CloudWatch`, in the account and the region that the AWS CLI uses: none of them may be in `ALARM`.
+    #[serde(default)]
+    pub cloudwatch_alarms: Vec<String>,
     /// While a release rolls: how many failures in a row are a verdict.
     #[serde(default = "failures")]
     pub failures: NonZeroU32,

@@ -54,11 +54,17 @@ impl Coordinator {
 
     /// Where `name` stands in the deploy `id`, and how many boxes are done in it.
     pub fn standing(&mut self, id: &str, name: &BoxName) -> Result<(Option<Phase>, u32)> {
-        let (boxes, tally) = (self.keys.of_deploy(id, "boxes"), self.keys.of_deploy(id, "tally"));
+        let boxes = self.keys.of_deploy(id, "boxes");
         let text: Option<String> = self.store.command(&["HGET", &boxes, name.as_str()])?;
         let row: Option<Row> = text.map(|text| serde_json::from_str(&text)).transpose().context("the box's row")?;
+        Ok((row.map(|row| row.phase), self.done(id)?))
+    }
+
+    /// How many boxes are done in the deploy `id`.
+    pub fn done(&mut self, id: &str) -> Result<u32> {
+        let tally = self.keys.of_deploy(id, "tally");
         let done: Option<u32> = self.store.command(&["HGET", &tally, Phase::Done.as_str()])?;
-        Ok((row.map(|row| row.phase), done.unwrap_or(0)))
+        Ok(done.unwrap_or(0))
     }
 
     /// What `doc` looks like from outside. Without its boxes it costs the same however many there are.

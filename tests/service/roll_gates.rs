@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::service::setup::{SOON, Service};
-use crate::support::{Prometheus, Scope, require, wait_for};
+use crate::support::{Moto, Prometheus, Scope, require, wait_for};
 
 const BOXES: [(&str, &str); 2] = [("staging", "box-1"), ("staging", "box-2")];
 
@@ -130,6 +130,46 @@ fn what_hits_all_boxes_stops_nothing_and_what_hits_the_new_ones_stops_at_the_fir
     assert!(reason.contains("is 0.2 on the boxes of the release and 0.01 on the others"), "{ended}");
     assert_eq!(box_of(&ended, "box-2")["phase"], "cancelled");
     assert_eq!(service.release("v2")["status"], "broken");
+}
+
+#[test]
+fn an_alarm_of_cloudwatch_breaks_a_release() {
+    require!("redis-server", "serf", "aws", "moto_server");
+    let scope = Scope::new();
+    let moto = Moto::start(&scope);
+    let aws = |arguments: &str| {
+        let mut command = scope.command("aws");
+        moto.environment(&mut command);
+        let output = command.env("AWS_DEFAULT_REGION", "eu-west-1").args(arguments.split(' ')).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let metric = "--namespace app --metric-name errors --statistic Sum --period 60 --evaluation-periods 1";
+    aws(&format!(
+        "cloudwatch put-metric-alarm --alarm-name app-5xx {metric} --threshold 1 \
+         --comparison-operator GreaterThanThreshold"
+    ));
+    aws("cloudwatch set-alarm-state --alarm-name app-5xx --state-value OK --state-reason calm");
+    let gate = json!({ "when": "roll", "cloudwatch_alarms": ["app-5xx"], "failures": 1 });
+    let mut service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({})));
+    service.process().kill();
+    let account = [format!("AWS_ENDPOINT_URL={}", moto.url()), "AWS_DEFAULT_REGION=eu-west-1".to_owned()];
+    let keys = ["AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test"];
+    let _service = service.another_by(service.port, &["env", &account[0], &account[1], keys[0], keys[1]]);
+    for tag in ["v1", "v2"] {
+        service.publish(tag);
+        let id = service.start_deploy("staging", json!({}));
+        let mut second = service.worker("staging", "box-2");
+        second.joins(&id);
+        service.worker("staging", "box-1").deploys(&id, tag);
+        if tag == "v1" {
+            second.deploys(&id, tag);
+            service.wait_state(&id, "deployed");
+            aws("cloudwatch set-alarm-state --alarm-name app-5xx --state-value ALARM --state-reason many");
+        } else {
+            let ended = service.wait_state(&id, "broken");
+            assert!(ended["reason"].as_str().unwrap_or_default().contains("the alarm app-5xx rings: many"), "{ended}");
+        }
+    }
 }
 
 fn box_of<'a>(deploy: &'a Value, name: &str) -> &'a Value {

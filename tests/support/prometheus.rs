@@ -61,8 +61,8 @@ impl Prometheus {
     pub fn page(&self, metrics: &[(&str, f64)]) {
         // In one step: a scrape must not see half a page.
         let next = self.metrics.with_extension("next");
-        let page: String = metrics.iter().map(|(metric, value)| format!("{metric} {value}\n")).collect();
-        fs::write(&next, page).unwrap();
+        let lines: Vec<String> = metrics.iter().map(|(metric, value)| format!("{metric} {value}")).collect();
+        fs::write(&next, lines.join("\n") + "\n").unwrap();
         fs::rename(&next, &self.metrics).unwrap();
     }
 }

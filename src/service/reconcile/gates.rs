@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
-use super::compare::{self, Serving};
+use super::{
+    alarms,
+    compare::{self, Serving},
+};
 use crate::service::{Service, variables};
 use crate::{
     api::AuditEntry,
@@ -45,7 +48,7 @@ pub fn ask(
             query(&gate.url, &gate.query).map(|samples| judge(&gate, &samples))
         }
         Gate { compare: Some(gate), .. } => ask_both(gate, serving, &vars.tag),
-        _ => Err(anyhow!("a gate without a command and without a query")),
+        Gate { cloudwatch_alarms, .. } => alarms::ask(cloudwatch_alarms, timeout, interrupted),
     };
     outcome.unwrap_or_else(|error| Reading::Unknown(format!("{error:#}")))
 }

@@ -3,6 +3,7 @@
 //!
 //! It acts on what stands in Redis alone, so it does not matter which service watches, or how many do.
 
+mod alarms;
 mod compare;
 mod finalize;
 mod gates;
@@ -88,7 +89,7 @@ impl Service {
     fn tick(self: &Arc<Self>) -> Result<()> {
         for place in self.store.places()? {
             self.log_once(&place.to_string(), self.look(&place, ROUND));
-            self.log_once(&format!("gates of {place}"), self.judge_by_roll_gates(&place));
+            self.log_once(&format!("gates of {place}"), self.judge_by_gates(&place));
         }
         let open: BTreeSet<String> = self.store.all_open()?.into_iter().collect();
         self.notice_lost(&open)?;
@@ -150,13 +151,6 @@ impl Service {
         let (cancel, deploy) =
             self.store.at(place, |locks| Ok((locks.cancel_of(&doc.id)?, locks.show(doc, false)?)))?;
         Ok((cancel.is_some() || deploy.remaining > 0).then(Members::default))
-    }
-
-    fn judge_by_roll_gates(self: &Arc<Self>, place: &Place) -> Result<()> {
-        match self.store.at(place, Coordinator::current)? {
-            Some(doc) if doc.state() == State::Rolling => self.judge_by_gates(place, &doc),
-            _ => self.judge_baking(place),
-        }
     }
 
     fn patience(&self, place: &Place) -> Timeouts {

@@ -23,7 +23,7 @@ use crate::service::{
     variables,
 };
 use crate::{
-    api::{AuditEntry, Kind, Phase, ReleaseStatus},
+    api::{AuditEntry, Kind, ReleaseStatus, State},
     config::{Gate, NoData, When},
     coordination::{CancelReply, Coordinator, DeployRecord, rfc3339},
     names::{BoxName, Place, Tag},
@@ -102,16 +102,23 @@ pub struct Judged {
 }
 
 impl Service {
-    /// Asks the gates of a deploy that rolls, once a box is done, and holds it while one of them does not pass.
+    /// Asks the gates about what rolls at a place, or about what was deployed there last while it bakes.
     ///
     /// # Errors
     /// When Redis does not answer.
-    pub fn judge_by_gates(self: &Arc<Self>, place: &Place, doc: &DeployRecord) -> Result<()> {
-        if !self.has_roll_gates(place, doc.kind) {
+    pub fn judge_by_gates(self: &Arc<Self>, place: &Place) -> Result<()> {
+        if self.roll_gates_of(place).next().is_none() {
             return Ok(());
         }
-        let done = self.store.at(place, |locks| locks.show(doc, true))?;
-        if !done.boxes.iter().any(|row| row.phase == Phase::Done) {
+        match self.store.at(place, Coordinator::current)? {
+            Some(doc) if doc.state() == State::Rolling => self.judge_rolling(place, &doc),
+            _ => self.judge_baking(place),
+        }
+    }
+
+    /// From the first done box on. While a gate does not pass, the deploy is held.
+    fn judge_rolling(self: &Arc<Self>, place: &Place, doc: &DeployRecord) -> Result<()> {
+        if self.store.at(place, |locks| locks.done(&doc.id))? == 0 {
             return Ok(());
         }
         let judged = Judged { id: doc.id.clone(), tag: doc.tag.clone(), kind: doc.kind };
@@ -126,11 +133,7 @@ impl Service {
         Ok(())
     }
 
-    /// Asks the gates about what was completely deployed, for as long as it bakes.
-    ///
-    /// # Errors
-    /// When Redis does not answer.
-    pub fn judge_baking(self: &Arc<Self>, place: &Place) -> Result<()> {
+    fn judge_baking(self: &Arc<Self>, place: &Place) -> Result<()> {
         let bake = self.config.service.role(&place.role).bake;
         let Some(complete) = self.store.complete(place)?.into_iter().next() else { return Ok(()) };
         let bakes_until = complete.ended.saturating_add(i64::try_from(bake.as_millis()).unwrap_or(i64::MAX));
@@ -146,12 +149,11 @@ impl Service {
     /// # Errors
     /// When no thread can be started, or Redis does not answer.
     pub fn passes_roll_gates(self: &Arc<Self>, place: &Place, judged: &Judged) -> Result<bool> {
-        if !self.has_roll_gates(place, judged.kind) {
+        if judged.kind == Kind::Rollback {
             return Ok(true);
         }
         let mut pass = true;
-        let gates = self.config.service.role(&place.role).gates;
-        for (number, gate) in gates.into_iter().enumerate().filter(|(_, gate)| gate.when == When::Roll) {
+        for (number, gate) in self.roll_gates_of(place) {
             let key = (judged.id.clone(), number);
             let heard = self.roll_gates().get(&key).cloned();
             pass &= heard.as_ref().is_some_and(|heard| heard.standing == Standing::Passes);
@@ -174,9 +176,10 @@ impl Service {
         })
     }
 
-    fn has_roll_gates(&self, place: &Place, kind: Kind) -> bool {
-        let is_roll = |gate: &Gate| gate.when == When::Roll;
-        kind != Kind::Rollback && self.config.service.role(&place.role).gates.iter().any(is_roll)
+    /// The gates that are asked while a release rolls, with their numbers.
+    fn roll_gates_of(&self, place: &Place) -> impl Iterator<Item = (usize, Gate)> {
+        let gates = self.config.service.role(&place.role).gates;
+        gates.into_iter().enumerate().filter(|(_, gate)| gate.when == When::Roll)
     }
 
     fn ask_roll_gate(&self, gate: &Gate, key: (String, usize), place: &Place, judged: &Judged) -> Result<()> {
