@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::service::setup::{SOON, Service};
+use crate::service::setup::{DEPLOYCTL, SOON, Service};
 use crate::support::{Moto, Prometheus, Scope, require, wait_for};
 
 const BOXES: [(&str, &str); 2] = [("staging", "box-1"), ("staging", "box-2")];
@@ -87,6 +87,10 @@ fn a_gate_that_cannot_be_asked_holds_the_deploy_and_says_so() {
         let gate = deploy["gate"].as_str().unwrap_or_default();
         if gate.contains("cannot be asked") { Ok(()) } else { Err(deploy) }
     });
+    let mut status = scope.command(DEPLOYCTL);
+    status.arg("status").env("DEPLOYCTL_SERVICE_URL", format!("http://127.0.0.1:{}", service.port));
+    let said = String::from_utf8(status.output().unwrap().stdout).unwrap();
+    assert!(said.contains("held: a gate cannot be asked: cannot ask Prometheus"), "{said}");
     let mut second = service.worker("staging", "box-2");
     second.joins(&id);
     let waits = second.waits_for(&id).unwrap_or_default();
