@@ -1,11 +1,13 @@
 //! The command line: types only. What they mean is in [`crate::commands`].
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
 
 use crate::{
-    config::Scope,
+    config::{Scope, duration},
     names::{BoxName, Environment, Role, Tag},
 };
 
@@ -261,6 +263,43 @@ pub struct Freeze {
     /// Why, for everybody who is stopped by it
     #[arg(long)]
     pub reason: String,
+    /// When it ends by itself: 2h, or a time like 2026-12-24T08:00:00+01:00
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Until>,
+}
+
+/// A time, or how long from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Then.
+    At(Timestamp),
+    /// After this long.
+    In(Duration),
+}
+
+impl Until {
+    /// The time that is meant at the time `now`.
+    ///
+    /// # Errors
+    /// When it is too far away to be a time.
+    pub fn from(self, now: Timestamp) -> anyhow::Result<Timestamp> {
+        match self {
+            Self::At(time) => Ok(time),
+            Self::In(duration) => now.checked_add(duration).context("--until: too far away"),
+        }
+    }
+}
+
+impl FromStr for Until {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = text.parse().map(Self::At).ok();
+        let duration = || duration::parse(text).map(Self::In).ok();
+        let help =
+            || format!("{text:?} is neither a duration (2h) nor a time with its zone (2026-12-24T08:00:00+01:00)");
+        time.or_else(duration).ok_or_else(help)
+    }
 }
 
 /// `unfreeze`
@@ -514,5 +553,14 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(format!("deployctl {line}").split(' ')).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_freeze_ends_at_a_time_or_after_a_while() {
+        let now: Timestamp = "2026-12-24T08:00:00Z".parse().unwrap();
+        let ends = |text: &str| text.parse::<Until>().map(|until| until.from(now).unwrap().to_string());
+        assert_eq!(ends("2h").unwrap(), "2026-12-24T10:00:00Z");
+        assert_eq!(ends("2026-12-24T10:00:00+01:00").unwrap(), "2026-12-24T09:00:00Z");
+        assert!(ends("tomorrow").unwrap_err().contains("neither a duration"));
     }
 }

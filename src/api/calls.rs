@@ -1,5 +1,6 @@
 //! The bodies of requests, and the answers that are lists.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Deploy, Release};
@@ -144,6 +145,9 @@ pub struct NewFreeze {
     /// Why.
     #[serde(default)]
     pub reason: Option<String>,
+    /// When it ends by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// An environment, or one role in it, where nothing new starts.
@@ -161,6 +165,9 @@ pub struct Freeze {
     pub by: String,
     /// RFC 3339, UTC.
     pub at: String,
+    /// When it ends by itself, RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// The answer of `GET /v1/freezes`.

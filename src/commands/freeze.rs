@@ -1,6 +1,7 @@
 //! `deployctl freeze` and `unfreeze`: nothing new starts in an environment.
 
 use anyhow::Result;
+use jiff::Timestamp;
 
 use crate::{
     api::NewFreeze,
@@ -15,14 +16,16 @@ use crate::{
 pub fn freeze(config: &Config, args: &Freeze) -> Result<Exit> {
     let service = super::service(config)?;
     let (environment, role) = (&args.environment, args.role.as_ref());
+    let until = args.until.map(|until| until.from(Timestamp::now())).transpose()?;
     service.freeze(&NewFreeze {
         environment: environment.clone(),
         role: role.cloned(),
         reason: Some(args.reason.clone()),
+        until,
     })?;
     let what = what(environment, role);
     let mut lines = vec![
-        format!("{what} is frozen: nothing new starts there, and what is promoted to it waits"),
+        format!("{what} is frozen{}: nothing new starts there, and what is promoted to it waits", ends(until)),
         "these go on regardless: what is rolling, boxes that are new or catch up, rollback, start --force".to_owned(),
     ];
     let deploys = service.deploys(role, Some(environment), 100)?;
@@ -39,7 +42,8 @@ pub fn freeze(config: &Config, args: &Freeze) -> Result<Exit> {
 pub fn unfreeze(config: &Config, args: &Unfreeze) -> Result<Exit> {
     let service = super::service(config)?;
     let (environment, role) = (&args.environment, args.role.as_ref());
-    let freeze = NewFreeze { environment: environment.clone(), role: role.cloned(), reason: args.reason.clone() };
+    let freeze =
+        NewFreeze { environment: environment.clone(), role: role.cloned(), reason: args.reason.clone(), until: None };
     let what = what(environment, role);
     let was = if service.unfreeze(&freeze)? { "is not frozen any more" } else { "was not frozen" };
     let mut lines = vec![format!("{what} {was}")];
@@ -51,6 +55,10 @@ pub fn unfreeze(config: &Config, args: &Unfreeze) -> Result<Exit> {
     }));
     screen::print(lines)?;
     Ok(Exit::Done)
+}
+
+fn ends(until: Option<Timestamp>) -> String {
+    until.map(|until| format!(" until {until}")).unwrap_or_default()
 }
 
 fn what(environment: &Environment, role: Option<&Role>) -> String {

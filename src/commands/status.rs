@@ -126,7 +126,9 @@ impl Seen {
             let what = freeze.role.as_ref().map(|role| format!("{role} in ")).unwrap_or_default();
             let reason = freeze.reason.as_deref().unwrap_or("no reason given");
             let since = age(now, &freeze.at);
-            let text = format!("{what}{} is frozen for {since} now, by {}: {reason}", freeze.environment, freeze.by);
+            let until = freeze.until.map(|until| format!(" until {until}")).unwrap_or_default();
+            let text =
+                format!("{what}{} is frozen for {since} now{until}, by {}: {reason}", freeze.environment, freeze.by);
             lines.push(style.paint(Paint::Yellow, &text));
         }
         for (place, locks) in &self.locks {

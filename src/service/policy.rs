@@ -50,12 +50,16 @@ pub fn same_commit(known: &Release, commit: Option<&str>) -> ApiResult<()> {
 
 /// Refuses what is new while a freeze covers the place.
 pub fn may_thaw(freeze: Option<&Freeze>) -> ApiResult<()> {
-    let Some(Freeze { environment, role, reason, by, at }) = freeze else { return Ok(()) };
+    let Some(Freeze { environment, role, reason, by, at, until }) = freeze else { return Ok(()) };
     let what = role.as_ref().map_or_else(|| environment.to_string(), |role| format!("{role} in {environment}"));
     let why = reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}"));
+    let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
     Err(ApiError::new(
         Kind::Frozen,
-        format!("{what} is frozen by {by} since {at}{}; deployctl unfreeze, or --force", why.unwrap_or_default()),
+        format!(
+            "{what} is frozen by {by} since {at}{until}{}; deployctl unfreeze, or --force",
+            why.unwrap_or_default()
+        ),
     ))
 }
 

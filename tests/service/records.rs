@@ -1,9 +1,11 @@
 //! Releases, freezes and the audit log.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::service::setup::{Service, kind};
-use crate::support::{Scope, require};
+use crate::service::setup::{SOON, Service, kind};
+use crate::support::{Scope, require, wait_for};
 
 #[test]
 fn a_release_is_published_once_and_never_lost() {
@@ -72,4 +74,26 @@ fn a_mistyped_name_is_refused_with_the_one_that_is_meant() {
     let said = body["error"]["message"].as_str().unwrap().to_owned();
     assert!(status == 404 && said.contains("known are app, web"), "{status} {said}");
     assert_eq!(service.http.post("/v1/freezes", &json!({ "environment": "production" })).0, 201);
+}
+
+#[test]
+fn a_freeze_ends_by_itself_at_its_time() {
+    require!("redis-server", "serf");
+    let service = Service::with_boxes(&Scope::new(), &[("staging", "box-1")], json!({}));
+    service.publish("v1");
+    let (status, refused) =
+        service.http.post("/v1/freezes", &json!({ "environment": "staging", "until": "2026-01-01T00:00:00Z" }));
+    assert!(status == 400 && refused.to_string().contains("is over already"), "{refused}");
+    let until = jiff::Timestamp::now() + Duration::from_secs(3);
+    let freeze = json!({ "environment": "staging", "reason": "sale", "until": until.to_string() });
+    assert_eq!(service.http.post("/v1/freezes", &freeze).0, 201);
+    let start = json!({ "role": "app", "environment": "staging", "tag": "v1" });
+    let (status, refused) = service.http.post("/v1/deploys", &start);
+    assert!(status == 409 && refused.to_string().contains("until 20"), "{refused}");
+    wait_for(SOON, "the freeze is over", || match service.http.post("/v1/deploys", &start) {
+        (202, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(jiff::Timestamp::now() >= until);
+    assert_eq!(service.http.get("/v1/freezes").1, json!({ "freezes": [] }));
 }

@@ -1,5 +1,6 @@
 //! `/v1/freezes`: environments where nothing new starts.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -23,12 +24,16 @@ struct Scope {
     environment: Option<Environment>,
     role: Option<Role>,
     reason: Option<String>,
+    until: Option<Timestamp>,
 }
 
 impl Scope {
     /// From the body or, where a client sends none with `DELETE`, from the query.
     fn read(request: &Request) -> ApiResult<(Environment, Option<Role>, Option<String>)> {
-        let scope: Self = body(request)?;
+        Self::complete(body(request)?, request)
+    }
+
+    fn complete(scope: Self, request: &Request) -> ApiResult<(Environment, Option<Role>, Option<String>)> {
         let environment = match scope.environment {
             Some(environment) => Some(environment),
             None => param(request, "environment")?,
@@ -53,15 +58,19 @@ pub fn list(service: &Service, caller: &Caller, _: &Request) -> ApiResult<Respon
 
 /// `POST /v1/freezes`.
 pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (environment, role, reason) = Scope::read(request)?;
+    let scope: Scope = body(request)?;
+    let until = scope.until;
+    let (environment, role, reason) = Scope::complete(scope, request)?;
     caller.need(Verb::Start, Some(&environment))?;
+    if let Some(until) = until.filter(|until| *until <= Timestamp::now()) {
+        return Err(ApiError::new(Kind::BadRequest, format!("until: {until} is over already")));
+    }
     service.check_names(role.as_ref(), Some(&environment))?;
-    let freeze = Freeze { environment, role, reason, by: caller.by(), at: now() };
+    let freeze = Freeze { environment, role, reason, by: caller.by(), at: now(), until };
     service.store.freeze(&freeze)?;
-    service.audit(
-        entry(caller, "freeze", &freeze.environment, freeze.role.as_ref())
-            .detail(freeze.reason.as_deref().unwrap_or_default()),
-    );
+    let until = freeze.until.map(|until| format!("until {until}"));
+    let detail: Vec<&str> = freeze.reason.as_deref().into_iter().chain(until.as_deref()).collect();
+    service.audit(entry(caller, "freeze", &freeze.environment, freeze.role.as_ref()).detail(detail.join(", ")));
     Ok(Response::json(201, &freeze))
 }
 

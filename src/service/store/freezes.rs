@@ -1,6 +1,7 @@
 //! Freezes: environments, or one role in one, where nothing new starts.
 
 use anyhow::Result;
+use jiff::Timestamp;
 
 use super::{ServiceStore, read, write};
 use crate::{
@@ -13,6 +14,10 @@ impl Freeze {
     #[must_use]
     pub fn covers(&self, place: &Place) -> bool {
         self.environment == place.environment && self.role.as_ref().is_none_or(|role| *role == place.role)
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
     }
 
     fn field(environment: &Environment, role: Option<&Role>) -> String {
@@ -35,11 +40,13 @@ impl ServiceStore {
         self.with(|store| store.command(&["HDEL", &key, &field]))
     }
 
-    /// All freezes, by scope.
+    /// All freezes that last, by scope. One that is over stays where it is until it is replaced or ended.
     pub fn freezes(&self) -> Result<Vec<Freeze>> {
         let key = self.key("freezes");
         let texts: std::collections::BTreeMap<String, String> = self.with(|store| store.command(&["HGETALL", &key]))?;
-        texts.values().map(|text| read(&key, text)).collect()
+        let freezes: Vec<Freeze> = texts.values().map(|text| read(&key, text)).collect::<Result<_>>()?;
+        let now = Timestamp::now();
+        Ok(freezes.into_iter().filter(|freeze| !freeze.is_over(now)).collect())
     }
 
     /// The freeze that covers `place`, if one does.
