@@ -46,9 +46,10 @@ impl BoxRole<'_> {
             (StepError::Box(_) | StepError::Release(_), Err(heard)) => heard,
             (error, _) => error,
         };
-        let result =
-            if self.is_out() { Ok(self.recover_out(plan, error)) } else { self.recover_untouched(plan, error) };
-        result.unwrap_or_else(Outcome::Failed)
+        if self.is_out() {
+            return self.recover_out(plan, error);
+        }
+        self.recover_untouched(plan, error).unwrap_or_else(Outcome::Failed)
     }
 
     /// The box never left: it serves what it served.

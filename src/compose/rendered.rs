@@ -88,7 +88,7 @@ impl Rendered {
 
     /// Whether version 2 of compose rendered it: only that says the project's name.
     pub(super) fn is_by_version_2(&self) -> bool {
-        self.template.lines().any(|line| line.starts_with("name: "))
+        YamlLoader::load_from_str(&self.template).is_ok_and(|documents| documents.first().is_some_and(is_of_version_2))
     }
 
     /// How many containers each service has.

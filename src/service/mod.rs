@@ -43,7 +43,7 @@ use self::{
     fleet::Fleet,
     health::RedisHealth,
     http::Server,
-    reconcile::{GateResults, RollGates, Wakeup, WatchState},
+    reconcile::{GateResults, Wakeup, WatchState},
     store::ServiceStore,
 };
 use crate::{
@@ -68,7 +68,6 @@ struct Service {
     fleet: Fleet,
     watch_state: Mutex<WatchState>,
     gate_results: Mutex<GateResults>,
-    roll_gates: Mutex<RollGates>,
     wakeup: Wakeup,
     stopping: AtomicBool,
 }
@@ -88,7 +87,6 @@ pub fn run(config: Config) -> Result<()> {
         fleet: Fleet::new(&config)?,
         watch_state: Mutex::default(),
         gate_results: Mutex::default(),
-        roll_gates: Mutex::default(),
         wakeup: Wakeup::default(),
         stopping: AtomicBool::new(false),
         config,

@@ -1,4 +1,4 @@
-//! Gates that are asked while a release rolls, by a real Prometheus and by a program.
+//! Gates that are asked while a release rolls: of a real Prometheus, and of CloudWatch as moto plays it.
 
 use serde_json::{Value, json};
 
@@ -13,15 +13,21 @@ fn policy(gate: &Value, more: Value) -> Value {
     json!({ "service": { "roles": { "app": policy } } })
 }
 
+/// Boxes under a gate that lets no more than one error pass, as a real Prometheus tells them.
+fn under_prometheus(scope: &Scope, failures: u32, more: Value) -> (Prometheus, Service) {
+    let prometheus = Prometheus::start(scope);
+    prometheus.set("errors", 0.0);
+    let query = json!({ "url": prometheus.url(), "query": "errors", "max": 1, "every": "200ms" });
+    let gate = json!({ "when": "roll", "prometheus": query, "failures": failures });
+    let service = Service::with_boxes(scope, &BOXES, policy(&gate, more));
+    (prometheus, service)
+}
+
 #[test]
 fn a_release_that_serves_errors_stops_at_its_first_box_and_goes_back() {
     require!("redis-server", "serf", "prometheus", "busybox");
     let scope = Scope::new();
-    let prometheus = Prometheus::start(&scope);
-    prometheus.set("errors", 0.0);
-    let query = json!({ "url": prometheus.url(), "query": "errors", "max": 1, "every": "200ms" });
-    let gate = json!({ "when": "roll", "prometheus": query, "failures": 2 });
-    let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({ "auto_rollback": true, "bake": "1m" })));
+    let (prometheus, service) = under_prometheus(&scope, 2, json!({ "auto_rollback": true, "bake": "1m" }));
     service.publish("v1");
     let first = service.start_deploy("staging", json!({}));
     service.complete("staging", &first, &["box-1", "box-2"]);
@@ -50,11 +56,7 @@ fn a_release_that_serves_errors_stops_at_its_first_box_and_goes_back() {
 fn a_release_that_goes_bad_while_it_bakes_is_taken_back() {
     require!("redis-server", "serf", "prometheus", "busybox");
     let scope = Scope::new();
-    let prometheus = Prometheus::start(&scope);
-    prometheus.set("errors", 0.0);
-    let query = json!({ "url": prometheus.url(), "query": "errors", "max": 1, "every": "200ms" });
-    let gate = json!({ "when": "roll", "prometheus": query, "failures": 1 });
-    let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({ "auto_rollback": true, "bake": "5m" })));
+    let (prometheus, service) = under_prometheus(&scope, 1, json!({ "auto_rollback": true, "bake": "5m" }));
     for tag in ["v1", "v2"] {
         service.publish(tag);
         let id = service.start_deploy("staging", json!({}));
@@ -106,29 +108,44 @@ fn what_hits_all_boxes_stops_nothing_and_what_hits_the_new_ones_stops_at_the_fir
     let scope = Scope::new();
     let prometheus = Prometheus::start(&scope);
     let [first, second] = ["rate{box=\"box-1\"}", "rate{box=\"box-2\"}"];
-    prometheus.page(&[(first, 0.2), (second, 0.2), ("requests", 100.0)]);
+    let page = |on: [f64; 2], requests| prometheus.page(&[(first, on[0]), (second, on[1]), ("requests", requests)]);
     let compare = json!({
         "url": prometheus.url(), "query": "sum(rate{box=~\"$boxes\"})", "baseline": "sum(rate{box=~\"$others\"})",
         "max_ratio": 1.5, "samples": "sum(requests)", "min_samples": 100, "every": "200ms",
     });
     let gate = json!({ "when": "roll", "compare": compare, "failures": 2 });
     let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({})));
-    // In the first deploy there is nothing to compare with; in the second both are equally bad.
-    for tag in ["v0", "v1"] {
+    let first_box_deploys = |tag: &str| {
         service.publish(tag);
         let id = service.start_deploy("staging", json!({}));
         service.worker("staging", "box-2").joins(&id);
         service.worker("staging", "box-1").deploys(&id, tag);
-        service.worker("staging", "box-2").deploys(&id, tag);
-        service.wait_state(&id, "deployed");
+        id
+    };
+    let finishes = |id: &str, tag: &str| {
+        service.worker("staging", "box-2").deploys(id, tag);
+        service.wait_state(id, "deployed");
         assert_eq!(service.release(tag)["status"], "available");
-    }
+    };
+    // In the first deploy there is nothing to compare with.
+    finishes(&first_box_deploys("v0"), "v0");
 
-    service.publish("v2");
-    let id = service.start_deploy("staging", json!({}));
-    service.worker("staging", "box-2").joins(&id);
-    service.worker("staging", "box-1").deploys(&id, "v2");
-    prometheus.page(&[(first, 0.2), (second, 0.01), ("requests", 100.0)]);
+    // Both are equally bad: first that is not known yet, then it passes while the second box still serves v0.
+    page([0.2, 0.2], 10.0);
+    let id = first_box_deploys("v1");
+    let waits_for = |what: &str, is_so: &dyn Fn(&Value) -> bool| {
+        wait_for(SOON, what, || {
+            let deploy = service.deploy(&id);
+            if is_so(&deploy["gate"]) { Ok(()) } else { Err(deploy) }
+        });
+    };
+    waits_for("too few requests", &|gate| gate.as_str().is_some_and(|gate| gate.contains("10 samples, and 100")));
+    page([0.2, 0.2], 100.0);
+    waits_for("the comparison passes", &Value::is_null);
+    finishes(&id, "v1");
+
+    page([0.2, 0.01], 100.0);
+    let id = first_box_deploys("v2");
     let ended = service.wait_state(&id, "broken");
     let reason = ended["reason"].as_str().unwrap_or_default();
     assert!(reason.contains("is 0.2 on the boxes of the release and 0.01 on the others"), "{ended}");

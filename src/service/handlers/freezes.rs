@@ -28,13 +28,10 @@ struct Scope {
 }
 
 impl Scope {
-    /// From the body or, where a client sends none with `DELETE`, from the query.
-    fn read(request: &Request) -> ApiResult<(Environment, Option<Role>, Option<String>)> {
-        Self::complete(body(request)?, request)
-    }
-
-    fn complete(scope: Self, request: &Request) -> ApiResult<(Environment, Option<Role>, Option<String>)> {
-        let environment = match scope.environment {
+    /// From the body or, where a client sends none with `DELETE`, from the query. The environment, and the rest.
+    fn read(request: &Request) -> ApiResult<(Environment, Self)> {
+        let scope: Self = body(request)?;
+        let environment = match scope.environment.clone() {
             Some(environment) => Some(environment),
             None => param(request, "environment")?,
         };
@@ -44,7 +41,8 @@ impl Scope {
         };
         let environment =
             environment.ok_or_else(|| ApiError::new(Kind::BadRequest, "the environment is missing: say which one"))?;
-        Ok((environment, role, scope.reason.map(|reason| cut(reason, REASON_LIMIT))))
+        let reason = scope.reason.map(|reason| cut(reason, REASON_LIMIT));
+        Ok((environment, Self { role, reason, ..scope }))
     }
 }
 
@@ -58,9 +56,7 @@ pub fn list(service: &Service, caller: &Caller, _: &Request) -> ApiResult<Respon
 
 /// `POST /v1/freezes`.
 pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let scope: Scope = body(request)?;
-    let until = scope.until;
-    let (environment, role, reason) = Scope::complete(scope, request)?;
+    let (environment, Scope { role, reason, until, .. }) = Scope::read(request)?;
     caller.need(Verb::Start, Some(&environment))?;
     if let Some(until) = until.filter(|until| *until <= Timestamp::now()) {
         return Err(ApiError::new(Kind::BadRequest, format!("until: {until} is over already")));
@@ -76,7 +72,7 @@ pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResul
 
 /// `DELETE /v1/freezes`.
 pub fn unfreeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (environment, role, reason) = Scope::read(request)?;
+    let (environment, Scope { role, reason, .. }) = Scope::read(request)?;
     caller.need(Verb::Start, Some(&environment))?;
     let what = role.as_ref().map_or_else(|| environment.to_string(), |role| format!("{role} in {environment}"));
     if !service.store.unfreeze(&environment, role.as_ref())? {

@@ -8,7 +8,7 @@ mod compare;
 mod finalize;
 mod gates;
 mod promotion;
-mod roll_gates;
+mod repeated_gates;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub use self::{finalize::SERVICE, promotion::GateResults, roll_gates::RollGates};
+pub use self::{finalize::SERVICE, repeated_gates::GateResults};
 use super::{Service, ids};
 use crate::{
     api::{AuditEntry, State},

@@ -1,8 +1,9 @@
-//! Gates that are asked while a release rolls: from its first done box on to the end of the deploy, and while it bakes.
+//! Gates that are asked again and again: `roll` from the first done box on to the end of the deploy and while it bakes,
+//! `bake` while what is to be promoted bakes.
 //!
-//! A gate that fails as often in a row as `failures` says blames the release. One that failed less often, or cannot be
-//! asked, holds the deploy: boxes that are out come back, no further box begins. A rollback is not judged: it is the
-//! remedy, and what is wrong may have nothing to do with it.
+//! A gate that fails as often in a row as `failures` says blames the release; one that is asked before a promotion, at
+//! once. While it rolls, one that failed less often, or cannot be asked, holds the deploy: boxes that are out come back,
+//! no further box begins. A rollback is not judged: it is the remedy, and what is wrong may have nothing to do with it.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::service::{
     Service, now_ms,
@@ -37,7 +38,7 @@ const HOLDER: &str = "deployctl-gate";
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// What each gate said of each deploy, by the deploy and the gate's number. After a restart they are asked again.
-pub type RollGates = BTreeMap<(String, usize), Heard>;
+pub type GateResults = BTreeMap<(String, usize), Heard>;
 
 /// What a gate has said so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,11 +63,13 @@ impl Heard {
     /// What a gate has said when `reading` follows `before`.
     fn after(before: Option<&Self>, reading: Reading, gate: &Gate, now: Instant) -> Self {
         let heard = |failures, unknown_since, standing| Self { at: now, failures, unknown_since, standing };
+        // What has been deployed completely has time: one failure is enough, and what is not known is waited for.
+        let bakes = gate.when == When::Bake;
         match reading {
             Reading::Pass(_) => heard(0, None, Standing::Passes),
             Reading::Fail(text) => {
                 let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-                let standing = if failures >= gate.failures.get() {
+                let standing = if bakes || failures >= gate.failures.get() {
                     Standing::Failed(text)
                 } else {
                     Standing::Doubtful(format!("a gate failed {failures} of {} times: {text}", gate.failures))
@@ -77,7 +80,7 @@ impl Heard {
                 // An unanswered question says nothing of the failures before it.
                 let failures = before.map_or(0, |before| before.failures);
                 let since = before.and_then(|before| before.unknown_since).unwrap_or(now);
-                let standing = if now.duration_since(since) < gate.unknown_for {
+                let standing = if bakes || now.duration_since(since) < gate.unknown_for {
                     Standing::Doubtful(format!("a gate cannot be asked: {text}"))
                 } else if gate.unknown == NoData::Pass {
                     Standing::Passes
@@ -101,13 +104,22 @@ pub struct Judged {
     pub kind: Kind,
 }
 
+/// What gates said last, all together.
+#[derive(Debug, Clone, Copy)]
+pub struct Said {
+    /// Every one passed.
+    pub pass: bool,
+    /// Every one was asked so lately that it is not due again.
+    pub fresh: bool,
+}
+
 impl Service {
     /// Asks the gates about what rolls at a place, or about what was deployed there last while it bakes.
     ///
     /// # Errors
     /// When Redis does not answer.
     pub fn judge_by_gates(self: &Arc<Self>, place: &Place) -> Result<()> {
-        if self.roll_gates_of(place).next().is_none() {
+        if self.gates_of(place, When::Roll).next().is_none() {
             return Ok(());
         }
         match self.store.at(place, Coordinator::current)? {
@@ -122,7 +134,7 @@ impl Service {
             return Ok(());
         }
         let judged = Judged { id: doc.id.clone(), tag: doc.tag.clone(), kind: doc.kind };
-        if !self.passes_roll_gates(place, &judged)? {
+        if !self.ask_gates(place, &judged, When::Roll)?.pass {
             self.watch_state().held.insert(doc.id.clone());
             return self.store.at(place, |locks| locks.hold(&holder()?, &doc.id, HOLD));
         }
@@ -137,52 +149,59 @@ impl Service {
         let bake = self.config.service.role(&place.role).bake;
         let Some(complete) = self.store.complete(place)?.into_iter().next() else { return Ok(()) };
         let bakes_until = complete.ended.saturating_add(i64::try_from(bake.as_millis()).unwrap_or(i64::MAX));
-        if now_ms() > bakes_until || self.store.mark(&place.role, &complete.tag)?.is_some() {
+        if now_ms() > bakes_until {
+            return Ok(());
+        }
+        // Nothing more comes of a release that is marked, but for the way back where that did not begin.
+        if let Some(mark) = self.store.mark(&place.role, &complete.tag)?
+            && (mark.deploy.as_ref() != Some(&complete.id) || !self.config.service.role(&place.role).auto_rollback)
+        {
             return Ok(());
         }
         let judged = Judged { id: complete.id, tag: complete.tag, kind: complete.kind };
-        self.passes_roll_gates(place, &judged).map(drop)
+        self.ask_gates(place, &judged, When::Roll).map(drop)
     }
 
-    /// Whether every gate passed when it was asked last. Has those asked that are due, in threads of their own.
+    /// What the gates of one kind said last. Has those asked that are due, in threads of their own.
     ///
     /// # Errors
     /// When no thread can be started, or Redis does not answer.
-    pub fn passes_roll_gates(self: &Arc<Self>, place: &Place, judged: &Judged) -> Result<bool> {
+    pub fn ask_gates(self: &Arc<Self>, place: &Place, judged: &Judged, when: When) -> Result<Said> {
+        let mut said = Said { pass: true, fresh: true };
         if judged.kind == Kind::Rollback {
-            return Ok(true);
+            return Ok(said);
         }
-        let mut pass = true;
-        for (number, gate) in self.roll_gates_of(place) {
+        for (number, gate) in self.gates_of(place, when) {
             let key = (judged.id.clone(), number);
-            let heard = self.roll_gates().get(&key).cloned();
-            pass &= heard.as_ref().is_some_and(|heard| heard.standing == Standing::Passes);
+            let heard = self.gate_results().get(&key).cloned();
+            said.pass &= heard.as_ref().is_some_and(|heard| heard.standing == Standing::Passes);
             if heard.is_some_and(|heard| heard.at.elapsed() < gates::every(&gate)) {
                 continue;
             }
+            said.fresh = false;
             let (place, judged) = (place.clone(), judged.clone());
-            self.in_a_thread(&format!("roll:{}:{number}", judged.id), move |service| {
-                service.ask_roll_gate(&gate, key, &place, &judged)
+            self.in_a_thread(&format!("gate:{}:{number}", judged.id), move |service| {
+                service.ask_again(&gate, key, &place, &judged)
             })?;
         }
-        Ok(pass)
+        Ok(said)
     }
 
     /// Why a gate holds the deploy `id`, if one does.
     pub fn gate_doubt(&self, id: &str) -> Option<String> {
-        self.roll_gates().iter().find_map(|((of, _), heard)| match &heard.standing {
+        self.gate_results().iter().find_map(|((of, _), heard)| match &heard.standing {
             Standing::Doubtful(why) if of == id => Some(why.clone()),
             _ => None,
         })
     }
 
-    /// The gates that are asked while a release rolls, with their numbers.
-    fn roll_gates_of(&self, place: &Place) -> impl Iterator<Item = (usize, Gate)> {
+    /// The gates of one kind, with their numbers.
+    fn gates_of(&self, place: &Place, when: When) -> impl Iterator<Item = (usize, Gate)> {
         let gates = self.config.service.role(&place.role).gates;
-        gates.into_iter().enumerate().filter(|(_, gate)| gate.when == When::Roll)
+        gates.into_iter().enumerate().filter(move |(_, gate)| gate.when == when)
     }
 
-    fn ask_roll_gate(&self, gate: &Gate, key: (String, usize), place: &Place, judged: &Judged) -> Result<()> {
+    fn ask_again(&self, gate: &Gate, key: (String, usize), place: &Place, judged: &Judged) -> Result<()> {
         let vars = variables(place, &judged.tag, &judged.id, judged.kind);
         let deploy = self.store.at(place, |locks| locks.deploy(&judged.id))?;
         let serving = deploy.map(|deploy| Serving::of(&deploy)).unwrap_or_default();
@@ -191,7 +210,7 @@ impl Service {
             return Ok(());
         }
         let standing = {
-            let mut all = self.roll_gates();
+            let mut all = self.gate_results();
             all.retain(|_, heard| heard.at.elapsed() < KEPT);
             let heard = Heard::after(all.get(&key), reading, gate, Instant::now());
             all.insert(key, heard.clone());
@@ -199,31 +218,37 @@ impl Service {
         };
         match standing {
             Standing::Passes => Ok(()),
-            Standing::Doubtful(why) => {
-                log::warn!("{} is held: {why}", judged.id);
-                Ok(())
+            // Said once while it stays the same.
+            Standing::Doubtful(why) => bail!("{} waits: {why}", judged.id),
+            Standing::Failed(why) if gate.when == When::Bake => {
+                self.mark_by_gate(place, judged, &format!("while it baked in {}: {why}", place.environment))
             }
-            Standing::Failed(why) => self.blame(place, judged, &why),
+            Standing::Failed(why) => {
+                self.blame(place, judged, &format!("a gate failed in {}: {why}", place.environment))
+            }
         }
     }
 
-    /// Marks the release broken, and stops or takes back the deploy. May be done again.
-    fn blame(&self, place: &Place, judged: &Judged, reading: &str) -> Result<()> {
-        let reason = format!("a gate failed in {}: {reading}", place.environment);
+    fn mark_by_gate(&self, place: &Place, judged: &Judged, reason: &str) -> Result<()> {
         let mark = Mark {
             status: ReleaseStatus::Broken,
-            reason: reason.clone(),
+            reason: reason.to_owned(),
             logs: None,
             at: rfc3339(now_ms()),
             deploy: Some(judged.id.clone()),
         };
         if self.store.set_mark(&place.role, &judged.tag, &mark)? {
             let entry = AuditEntry::new(SERVICE, "broken").place(place).tag(&judged.tag).deploy(&judged.id);
-            self.audit(entry.detail(&reason));
+            self.audit(entry.detail(reason));
         }
-        let stopped = self.store.at(place, |locks| locks.cancel(Some(&judged.id), SERVICE, &reason, true))?;
+        Ok(())
+    }
+
+    /// Marks the release broken, and stops or takes back the deploy. May be done again.
+    fn blame(&self, place: &Place, judged: &Judged, reason: &str) -> Result<()> {
+        self.mark_by_gate(place, judged, reason)?;
+        let stopped = self.store.at(place, |locks| locks.cancel(Some(&judged.id), SERVICE, reason, true))?;
         if matches!(stopped, CancelReply::Stopped { .. }) {
-            self.notify();
             return Ok(());
         }
         // It has ended: nobody else takes the done boxes back.
@@ -234,8 +259,8 @@ impl Service {
         }
     }
 
-    fn roll_gates(&self) -> MutexGuard<'_, RollGates> {
-        self.roll_gates.lock().unwrap_or_else(PoisonError::into_inner)
+    fn gate_results(&self) -> MutexGuard<'_, GateResults> {
+        self.gate_results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
