@@ -1,4 +1,4 @@
-//! Gates that are asked while a release rolls: of a real Prometheus, and of CloudWatch as moto plays it.
+//! Gates that are asked while a release rolls: of a real Prometheus, and of `CloudWatch` as moto plays it.
 
 use serde_json::{Value, json};
 
