@@ -11,7 +11,7 @@ demo: ## six boxes on this machine: v1, v2, a broken v3, a promoted v4 (KEEP=1 l
 test: ## every test, on real Serf, Redis, Docker, registry, AWS CLI and moto
 	@scripts/test.sh
 
-machines: ## README's fleet, step by step, on Debian machines with systemd, and what happens to them (root)
+machines: ## docs/first-fleet.md, step by step, on Debian machines with systemd, and what happens to them (root)
 	@scripts/machines.sh
 
 lint: ## rustfmt, clippy, cargo deny, shellcheck

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# README's "A real fleet, step by step" on machines with systemd, made on this one, and what happens to them. `make machines`.
-# The commands and configurations are read from README. Each check prints ✓ or ✗ and what was seen; MACHINES_KEEP=1 leaves
+# `docs/first-fleet.md`, step by step, on machines with systemd, made on this one, and what happens to them. `make machines`.
+# The commands and configurations are read from that document. Each check prints ✓ or ✗ and what was seen; MACHINES_KEEP=1 leaves
 # the logs. Needs root, namespaces and cgroup 2, and no network once scripts/install-tools.sh machines has run.
 # shellcheck disable=SC2317 # it takes functions that others call for unreachable
 set -euo pipefail
@@ -54,25 +54,24 @@ within() {
     echo "$said"
 }
 
-# README's blocks, from its section on a real fleet.
-section() { sed -n '/^## A real fleet/,/^### Every day/p' README.md; }
+document=docs/first-fleet.md
 # block LANGUAGE NUMBER
 block() {
-    section | awk -v open="\`\`\`$1" -v wanted="$2" \
-        '$0 == open { n++; if (n == wanted) { on = 1; next } } /^```$/ { on = 0 } on'
+    awk -v open="\`\`\`$1" -v wanted="$2" \
+        '$0 == open { n++; if (n == wanted) { on = 1; next } } /^```$/ { on = 0 } on' "$document"
 }
 # command START: the command that begins so, with its continued lines.
 command_of() {
-    section | awk -v start="\$ $1" 'index($0, start) == 1 { on = 1 } on { sub(/^\$ /, ""); print; if (!/\\$/) exit }' | grep .
+    awk -v start="\$ $1" 'index($0, start) == 1 { on = 1 } on { sub(/^\$ /, ""); print; if (!/\\$/) exit }' "$document" | grep .
 }
 
-# laptop COMMAND: by a shell in the folder where README's commands run, with CI's token.
+# laptop COMMAND: by a shell in the folder where the document's commands run, with CI's token.
 laptop() {
     (cd "$dir/share/deployctl" && DEPLOYCTL_SERVICE_URL=http://deploys.internal:8700 DEPLOYCTL_TOKEN="$(cat "token-${who:-ci}")" \
         PATH=$PWD/target/release:$PATH bash -euc "$1")
 }
-# as_readme NAME COMMAND: in the same folder on a machine.
-as_readme() { on "$1" bash -euc "cd /lab/deployctl && $2"; }
+# as_documented NAME COMMAND: in the same folder on a machine.
+as_documented() { on "$1" bash -euc "cd /lab/deployctl && $2"; }
 
 aws() {
     AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=eu-west-1 AWS_ENDPOINT_URL=https://10.77.0.1 \
@@ -162,7 +161,7 @@ modes() { # NAME: of what provisioning and deploying wrote; nothing secret is fo
 
 # --- the fleet, step by step
 mkdir -p "$dir/share/deployctl/target/release"
-cp -r README.md scripts serf compose "$dir/share/deployctl/"
+cp -r scripts serf compose "$dir/share/deployctl/"
 cp "${CARGO_TARGET_DIR:-target}/debug/deployctl" "$dir/share/deployctl/target/release/"
 network
 certificate
@@ -176,11 +175,11 @@ cd "$dir/share/deployctl"
 block sh 1 >"$dir/secrets.sh"
 check "step 1, secrets" bash -euc ". $dir/secrets.sh | tee $dir/hashes"
 check "configurations" configurations
-check "step 2, the service" as_readme deploys "$(command_of 'scripts/provision.sh service')"
+check "step 2, the service" as_documented deploys "$(command_of 'scripts/provision.sh service')"
 check "step 3, the box's token" laptop "$(section | grep -o 'cp token-[^)`]*')"
 check "a registry login" registry_login box-1
-check "step 3, box-1" as_readme box-1 "$(command_of 'scripts/provision.sh box')"
-check "again changes nothing" as_readme box-1 "$(command_of 'scripts/provision.sh box') | grep 'every file is as it should be'"
+check "step 3, box-1" as_documented box-1 "$(command_of 'scripts/provision.sh box')"
+check "again changes nothing" as_documented box-1 "$(command_of 'scripts/provision.sh box') | grep 'every file is as it should be'"
 check "doctor" on box-1 deployctl doctor
 check "no unit failed on box-1" on box-1 bash -c '! systemctl --failed --no-legend | grep . && systemctl is-active serf docker deployctl-sync.timer'
 check "no unit failed on deploys" on deploys bash -c '! systemctl --failed --no-legend | grep . && systemctl is-active deployctl-service'
@@ -195,7 +194,7 @@ check "modes on deploys" modes deploys
 step "Two more boxes, and a day of deploys"
 provision='scripts/provision.sh box'
 join_fleet() { # NUMBER: a machine like box-1
-    registry_login "box-$1" && as_readme "box-$1" "$(command_of "$provision")" && on "box-$1" deployctl sync
+    registry_login "box-$1" && as_documented "box-$1" "$(command_of "$provision")" && on "box-$1" deployctl sync
 }
 for number in 2 3; do
     box_new "$number" packages
@@ -275,7 +274,7 @@ check "v6 ends" within 120 ended v6 deployed
 step "Auto-scaling"
 hook_answered() { tail -n 1 "$dir/cloud/hooks" | grep "$1"; }
 box_new 4 packages
-check "box-4 is provisioned" eval "registry_login box-4 && as_readme box-4 \"\$(command_of '$provision')\""
+check "box-4 is provisioned" eval "registry_login box-4 && as_documented box-4 \"\$(command_of '$provision')\""
 check "the launch hook" on box-4 /usr/local/lib/deployctl/autoscaling.sh launch app launch
 check "is answered CONTINUE" hook_answered LifecycleActionResult=CONTINUE
 check "box-4 has v6" serves box-4 v6

@@ -1,4 +1,4 @@
-//! A fleet that deploys itself: see the README for what it does. Imports point down only:
+//! A fleet that deploys itself: see `README.md` for what it does, `docs/` for how it is used. Imports point down only:
 //!
 //! ```text
 //! cli       the command line's types              commands/      one thin file a subcommand

@@ -9,7 +9,7 @@
 //! | `model` | the scripts under every order of events, for a few boxes |
 //! | `service` | the deployment service, on a real Redis and Serf |
 //! | `e2e` | whole fleets |
-//! | `readme` | that the README tells the truth |
+//! | `documents` | that the README and `docs/` tell the truth |
 //!
 //! One group: `scripts/test.sh protocol::`. One test: its name.
 
@@ -17,11 +17,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cli;
+mod documents;
 mod e2e;
 mod edges;
 mod facts;
 mod model;
 mod protocol;
-mod readme;
 mod service;
 mod support;

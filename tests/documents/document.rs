@@ -1,4 +1,4 @@
-//! The README, taken apart.
+//! The documents, `README.md` and `docs/*.md`, taken apart.
 
 use std::{fs, path::Path};
 
@@ -17,8 +17,20 @@ pub fn file(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-pub fn readme() -> String {
-    file("README.md")
+/// The README, and each document in `docs/`: its path and its text.
+pub fn pages() -> Vec<(String, String)> {
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let documents = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut names: Vec<_> = documents.map(|path| format!("docs/{}", path.file_name().unwrap().display())).collect();
+    names.sort();
+    names.insert(0, "README.md".to_owned());
+    names.into_iter().map(|name| (name.clone(), file(&name))).collect()
+}
+
+/// The text of all of them, one after the other.
+pub fn documents() -> String {
+    pages().into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n")
 }
 
 pub fn blocks(text: &str) -> Vec<Block> {

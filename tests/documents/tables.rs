@@ -1,11 +1,11 @@
-//! The README's tables of exit codes, of the API and of metrics are complete.
+//! The documents' tables of exit codes, of the API and of metrics are complete.
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
 use deployctl::exit::Exit;
 use serde_json::{Value, json};
 
-use crate::readme::document::{bare, readme, table};
+use crate::documents::document::{bare, documents, table};
 use crate::support::{Http, Redis, Scope, free_port, require};
 
 #[test]
@@ -34,7 +34,7 @@ fn exit_codes_are_those_of_the_program() {
         }
     }
     let known: BTreeSet<u8> = all.into_iter().map(Exit::code).collect();
-    let shown: BTreeSet<u8> = table(&readme(), "code").iter().map(|row| bare(&row[0]).parse().unwrap()).collect();
+    let shown: BTreeSet<u8> = table(&documents(), "code").iter().map(|row| bare(&row[0]).parse().unwrap()).collect();
     assert_eq!(shown, known);
 }
 
@@ -56,7 +56,7 @@ fn every_call_of_the_api_and_every_metric_is_there() {
     let http = Http::new(&format!("http://{listen}"));
     service.wait_ready(Duration::from_secs(20), || matches!(http.try_get("/healthz"), Ok((200, _))));
 
-    for row in table(&readme(), "call") {
+    for row in table(&documents(), "call") {
         let (method, path) = bare(&row[0]).split_once(' ').unwrap();
         let path = path.split(['?', '[']).next().unwrap().replace("ID", "app.staging.1").replace("BOX", "box-1");
         let (status, body) = match method {
@@ -70,6 +70,6 @@ fn every_call_of_the_api_and_every_metric_is_there() {
 
     let (_, metrics) = http.try_get("/metrics").unwrap();
     let known: BTreeSet<&str> = metrics.split("# HELP ").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
-    let rows = table(&readme(), "metric");
+    let rows = table(&documents(), "metric");
     assert_eq!(rows.iter().map(|row| bare(&row[0])).collect::<BTreeSet<_>>(), known);
 }

@@ -1,15 +1,15 @@
-//! Every command that the README shows can be given.
+//! Every command that the documents show can be given.
 
 use std::{collections::BTreeSet, iter, path::Path};
 
 use clap::{CommandFactory as _, Parser as _};
 use deployctl::cli::Cli;
 
-use crate::readme::document::{blocks, file, inline, readme};
+use crate::documents::document::{blocks, documents, file, inline, pages};
 
-/// Every command line of the README, from its blocks (after a prompt) and from its text.
+/// Every command line of the documents, from its blocks (after a prompt) and from its text.
 fn command_lines() -> Vec<String> {
-    let text = readme();
+    let text = documents();
     let shown = blocks(&text).into_iter().filter(|block| matches!(block.kind.as_str(), "console" | "sh"));
     let shown = shown.flat_map(|block| {
         let prompt = if block.kind == "sh" { "" } else { "$ " };
@@ -66,7 +66,7 @@ fn every_command_parses() {
     }
     let all: BTreeSet<String> =
         Cli::command().get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name().to_owned()).collect();
-    assert_eq!(seen, all, "the commands that the README shows, and those that there are");
+    assert_eq!(seen, all, "the commands that the documents show, and those that there are");
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn every_flag_exists() {
         .map(str::to_owned)
         .collect();
     known.insert("help".to_owned());
-    // Other programs' flags, where the README says those.
+    // Other programs' flags, where the documents name those.
     let scripts = file("scripts/provision.sh");
-    for code in inline(&readme()) {
+    for code in inline(&documents()) {
         for word in code.split(' ').filter_map(|word| word.strip_prefix("--")).filter(|word| !word.is_empty()) {
             let flag = word.split('=').next().unwrap().trim_end_matches([',', ')']);
             assert!(known.contains(flag) || scripts.contains(&format!("--{flag}")), "--{flag} in `{code}`");
@@ -109,11 +109,30 @@ fn every_make_target_and_script_exists() {
 
 #[test]
 fn every_path_into_the_project_exists() {
-    for code in inline(&readme()) {
-        let inside =
-            ["src/", "scripts/", "serf/", "compose/", "tests/", "benches/"].iter().any(|top| code.starts_with(top));
+    for code in inline(&documents()) {
+        let inside = ["src/", "scripts/", "serf/", "compose/", "tests/", "benches/", "docs/"]
+            .iter()
+            .any(|top| code.starts_with(top));
         if inside && !code.contains([' ', '*']) {
             assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&code).exists(), "{code}");
+        }
+    }
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    for (page, text) in pages() {
+        let folder = Path::new(&page).parent().unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { page.clone() } else { folder.join(path).display().to_string() };
+            let there = file(&path);
+            let headings = there.lines().filter(|line| line.starts_with('#'));
+            let mut anchors = headings.map(|line| line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-"));
+            assert!(heading.is_empty() || anchors.any(|anchor| anchor == heading), "{page}: {link}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The README's configuration is read, and its table names every key with its default.
+//! The documents' configuration is read, and its table names every key with its default.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use deployctl::config::Config;
 use serde_json::{Value, json};
 
-use crate::readme::document::{bare, blocks, file, readme, table};
+use crate::documents::document::{bare, blocks, documents, file, table};
 
 /// Where keys stand: the path as the table writes it, and a configuration with an empty object there.
 fn places() -> Vec<(&'static str, Value)> {
@@ -64,7 +64,7 @@ fn known_keys() -> BTreeSet<String> {
 }
 
 fn documented() -> BTreeMap<String, String> {
-    let rows = table(&readme(), "key");
+    let rows = table(&documents(), "key");
     rows.into_iter().map(|row| (bare(&row[0]).to_owned(), row[1].clone())).collect()
 }
 
@@ -96,7 +96,7 @@ fn defaults_are_what_the_table_says() {
 #[test]
 fn every_configuration_that_is_shown_is_read() {
     let mut read = 0;
-    for block in blocks(&readme()).into_iter().filter(|block| block.kind == "json") {
+    for block in blocks(&documents()).into_iter().filter(|block| block.kind == "json") {
         Config::parse(&block.text).unwrap_or_else(|error| panic!("{error:#}\n{}", block.text));
         read += 1;
     }

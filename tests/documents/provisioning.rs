@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::readme::document::{blocks, file, readme};
+use crate::documents::document::{blocks, documents, file};
 use crate::support::{Output, Scope, free_port, require, run, wait_until};
 
 fn project(path: &str) -> PathBuf {
@@ -46,10 +46,10 @@ fn agent(scope: &Scope, name: &str, dir: &Path, port: u16, rpc: &str) -> Command
 }
 
 #[test]
-fn the_secrets_are_made_as_the_readme_says() {
+fn the_secrets_are_made_as_the_document_says() {
     require!("serf", "openssl", "bash");
     let scope = Scope::new();
-    let text = readme();
+    let text = documents();
     let block =
         blocks(&text).into_iter().find(|block| block.text.contains("serf keygen")).expect("the block of step 1");
     let made = run(scope.command("bash").args(["-euc", &block.text])).ok();
