@@ -13,7 +13,7 @@ use log::warn;
 
 use super::{
     heartbeat::{Heartbeat, HeartbeatHandle},
-    journal::Journal,
+    journal::{Good, Journal, Setup},
     plan::{Observation, Plan},
     shutdown::Shutdown,
 };
@@ -301,12 +301,26 @@ impl<'a> BoxRole<'a> {
         let balancers = self.resolve_balancers(&vars, interrupted)?;
         let in_service = balancers.in_service(&Waiting::quietly(interrupted, Some(&self.looks)))?;
         let healthy = match good {
-            Some(good) if has_container => {
-                self.project.runs(&good.rendered)? && self.project.is_healthy_now(&good.rendered, &self.role.health)?
-            }
+            Some(good) if has_container => self.is_good_now(good)?,
             _ => false,
         };
         Ok((has_container, healthy && in_service, !in_service || self.role.load_balancers.is_empty()))
+    }
+
+    fn is_good_now(&self, good: &Good) -> Result<bool> {
+        let setup = self.setup_of(good);
+        let project = self.project.as_run_by(&setup.run_by);
+        Ok(project.runs(&good.rendered)? && project.is_healthy_now(&good.rendered, &setup.health)?)
+    }
+
+    /// How today's configuration runs the role.
+    pub(crate) fn setup(&self) -> Setup {
+        Setup { run_by: self.project.run_by(), health: self.role.health.clone(), verify: self.role.verify.clone() }
+    }
+
+    /// How `good` was run; as today where that was not kept.
+    pub(crate) fn setup_of(&self, good: &Good) -> Setup {
+        good.setup.clone().unwrap_or_else(|| self.setup())
     }
 
     /// A box whose journal says that it is out says so to Redis before anything else. It may have been called gone while

@@ -2,6 +2,7 @@
 //! whether a person keeps the box out. One file, written whole, so that it is always one of its states.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::Kind,
-    compose::{ImageId, Rendered},
+    compose::{ImageId, Rendered, RunBy},
+    config::Health,
     names::{Role, Tag},
 };
 
@@ -30,9 +32,23 @@ pub struct Good {
     pub at: i64,
     /// What ran: enough to go back to it, whatever the compose file says by then.
     pub rendered: Rendered,
-    /// The image that the tag stood for. Unknown in what was kept before this was remembered.
+    /// What its images' names stood for. Empty in what was kept before this was remembered.
     #[serde(default)]
-    pub image: Option<ImageId>,
+    pub images: BTreeMap<String, ImageId>,
+    /// How it was run, whatever the configuration says by then. Unknown in what was kept before this was remembered.
+    #[serde(default)]
+    pub setup: Option<Setup>,
+}
+
+/// The configuration that a release worked with.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Setup {
+    /// Its compose program, project and watched service.
+    pub run_by: RunBy,
+    /// What it proved itself by.
+    pub health: Health,
+    /// What had the last word.
+    pub verify: Vec<String>,
 }
 
 /// Work that has begun.

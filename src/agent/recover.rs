@@ -19,6 +19,7 @@ use crate::{
     client,
     config::duration,
     load_balancer::Waiting,
+    process::{self, Program},
     retry::retrying,
 };
 
@@ -164,7 +165,10 @@ impl BoxRole<'_> {
         warn!("{}: {reason}", self.place);
         let evidence = self.evidence();
         let health = &self.role.health;
-        let hold = self.config.command_timeout.min(Duration::from_secs(120)) + 2 * (health.timeout + health.stable_for);
+        let verify = if self.previous_verify().is_some() { self.config.command_timeout } else { Duration::ZERO };
+        let hold = self.config.command_timeout.min(Duration::from_secs(120))
+            + 2 * (health.timeout + health.stable_for)
+            + verify;
         let blames = plan.may_blame && self.engine_stood() && !self.shutdown.requested();
         if blames {
             let (name, id) = (self.name.clone(), plan.id.clone());
@@ -180,6 +184,7 @@ impl BoxRole<'_> {
         if !proven {
             warn!("{}: the release is not blamed: {}", self.place, why_not(plan, &back));
         }
+        let proven = proven && self.previous_verifies();
         let proven = proven && self.blame(plan, &reason, &evidence);
         let phase = if proven && matches!(back, Back::Restored) { Phase::RolledBack } else { Phase::Failed };
         self.settle(plan, back, phase, &reason);
@@ -212,7 +217,7 @@ impl BoxRole<'_> {
         if !started {
             return Back::Restored;
         }
-        let health = &self.role.health;
+        let health = self.setup_of(&good).health;
         let within = self.config.command_timeout + health.timeout + health.stable_for;
         self.enter(Phase::Starting, within + Duration::from_secs(30));
         (self.progress())(&format!("going back to {}", good.tag));
@@ -225,14 +230,37 @@ impl BoxRole<'_> {
         }
     }
 
-    fn start_again(&self, Good { rendered, image, .. }: &Good) -> Result<(), StepError> {
+    fn start_again(&self, good: &Good) -> Result<(), StepError> {
         let never = || false;
-        // The tag may have been pushed again. Where the old image is gone, what the tag stands for now is worth a try.
-        if let Some(Err(error)) = image.as_ref().map(|image| self.project.restore_image(rendered, image)) {
-            warn!("{}: {error:#}", self.place);
+        // A tag may have been pushed again. Where the old image is gone, what the tag stands for now is worth a try.
+        for (name, id) in &good.images {
+            if let Err(error) = self.project.restore_image(name, id) {
+                warn!("{}: {error:#}", self.place);
+            }
         }
-        let before = self.project.up_again(rendered, &never)?;
-        Ok(self.project.wait_healthy(rendered, &self.role.health, &before, self.engine.as_ref(), &never)?)
+        let setup = self.setup_of(good);
+        let project = self.project.way_back(&setup.run_by);
+        let before = project.up_again(&good.rendered, &never)?;
+        Ok(project.wait_healthy(&good.rendered, &setup.health, &before, self.engine.as_ref(), &never)?)
+    }
+
+    /// The last word that the previous release had to pass.
+    fn previous_verify(&self) -> Option<Program> {
+        let good = self.journal.state().good.as_ref()?;
+        let verify = self.setup_of(good).verify;
+        (!verify.is_empty()).then(|| self.verify_program(&verify, good.rendered.vars()))
+    }
+
+    /// Whether the release that runs again passes its own `verify`. Where it does not, something that both need is at
+    /// fault. The box returns to service all the same: that one worked until now.
+    fn previous_verifies(&self) -> bool {
+        let Some(program) = self.previous_verify() else { return true };
+        self.enter(Phase::Verifying, self.config.command_timeout + Duration::from_secs(30));
+        let verified = process::run(&program, &|| false);
+        if let Err(failure) = &verified {
+            warn!("{}: the release is not blamed: the previous one fails its verify, too: {failure}", self.place);
+        }
+        verified.is_ok()
     }
 
     /// Returns to service on the previous tag and frees the lock; a box that cannot stays out, loudly, and counts.

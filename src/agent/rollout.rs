@@ -26,6 +26,7 @@ fn roll(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
         info!("{} runs already, healthy and in service", plan.tag);
         return Ok(box_role.report(plan, Phase::Done, None, true)?);
     }
+    box_role.check_way_back()?;
     box_role.pull(plan)?;
 
     if plan.locked {

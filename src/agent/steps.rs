@@ -1,7 +1,10 @@
 //! The steps of a deploy on one box, but for the wait for a lock ([`super::lock_wait`]). Their order is written in
 //! [`crate::deploy`], and only there.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use log::{error, info, warn};
@@ -15,7 +18,7 @@ use super::{
 };
 use crate::{
     api::{Kind, Phase},
-    compose::{ImageId, PullFailure, Rendered},
+    compose::{DeployVars, ImageId, PullFailure, Rendered},
     coordination::{Finish, Held, JoinReply},
     exit::Exit,
     load_balancer::Waiting,
@@ -141,6 +144,12 @@ impl BoxRole<'_> {
         Ok(rendered)
     }
 
+    /// Refuses a release that the box could not go back from, while it still serves.
+    pub(crate) fn check_way_back(&self) -> Result<(), StepError> {
+        let Some(good) = &self.journal.state().good else { return Ok(()) };
+        Ok(self.project.check_way_back(&self.setup_of(good).run_by, &good.rendered, self.rendered()?)?)
+    }
+
     /// Fetches the images, before any lock: a registry that fails costs no capacity. It may even be away where the tag has
     /// worked on this box and its image is still here: going back must not depend on it.
     pub(crate) fn pull(&mut self, plan: &Plan) -> Result<(), StepError> {
@@ -213,8 +222,7 @@ impl BoxRole<'_> {
             return Ok(());
         }
         self.enter(Phase::Verifying, self.config.command_timeout + SLACK);
-        let mut program = Program::new(self.config.command_timeout, self.role.verify.clone());
-        program.env = self.vars(&plan.id, &plan.tag, plan.kind).pairs();
+        let program = self.verify_program(&self.role.verify, &self.vars(&plan.id, &plan.tag, plan.kind));
         match process::run(&program, &self.interruption()) {
             Ok(_) => Ok(()),
             Err(failure @ process::Failure::NotFound { .. }) => Err(StepError::Box(failure.into())),
@@ -223,6 +231,10 @@ impl BoxRole<'_> {
                 Err(StepError::Release(format!("verify: {failure}")))
             }
         }
+    }
+
+    pub(crate) fn verify_program(&self, verify: &[String], vars: &DeployVars) -> Program {
+        Program::new(self.config.command_timeout, verify.iter().cloned()).envs(vars.pairs())
     }
 
     /// Returns to the load balancers, and waits until all of them send requests.
@@ -252,10 +264,11 @@ impl BoxRole<'_> {
             kind: plan.kind,
             at: Self::now(),
             rendered: self.rendered()?.clone(),
-            image: self.project.image_present(self.rendered()?.image()).unwrap_or_else(|error| {
+            images: self.project.images_of(self.rendered()?).unwrap_or_else(|error| {
                 warn!("{}: {error:#}", self.place);
-                None
+                BTreeMap::new()
             }),
+            setup: Some(self.setup()),
         };
         let detail = self.journal.remember(good).err().map(|error| format!("{error:#}"));
         if let Some(detail) = &detail {
@@ -315,7 +328,7 @@ impl BoxRole<'_> {
         let mut kept = Vec::new();
         for good in self.journal.good_on_this_box()? {
             kept.extend(self.project.image_present(good.rendered.image())?);
-            kept.extend(good.image);
+            kept.extend(good.images.into_values());
         }
         Ok(kept)
     }

@@ -61,8 +61,10 @@ fn keep(file: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(new, file)
 }
 
-fn works(program: &[&str]) -> bool {
-    process::run(&Program::new(VERSION, program.iter().copied().chain(["version"])), &never).is_ok()
+/// Whether it says its version.
+pub(super) fn works(program: &[impl AsRef<str>]) -> bool {
+    let words = program.iter().map(AsRef::as_ref).chain(["version"]);
+    process::run(&Program::new(VERSION, words), &never).is_ok()
 }
 
 #[cfg(test)]

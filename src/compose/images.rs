@@ -1,6 +1,10 @@
 //! Images on a box: fetching them, knowing them, removing those that nobody goes back to.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    iter,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, anyhow};
 use log::{info, warn};
@@ -68,9 +72,15 @@ impl Project {
         self.engine.image(image).with_context(|| format!("cannot look for the image {image}"))
     }
 
-    /// Makes the name of the watched service's image stand for `id` again, where its tag has moved since.
-    pub fn restore_image(&self, rendered: &Rendered, id: &ImageId) -> Result<()> {
-        let name = rendered.image();
+    /// What each of `rendered`'s images stands for on this box. One that is not here is left out.
+    pub fn images_of(&self, rendered: &Rendered) -> Result<BTreeMap<String, ImageId>> {
+        let names = iter::once(rendered.image()).chain(rendered.other_images().iter().map(String::as_str));
+        let known = names.map(|name| Ok(self.image_present(name)?.map(|id| (name.to_owned(), id))));
+        known.filter_map(Result::transpose).collect()
+    }
+
+    /// Makes the image's name stand for `id` again, where its tag has moved since.
+    pub fn restore_image(&self, name: &str, id: &ImageId) -> Result<()> {
         if name.contains('@') || self.image_present(name)?.as_ref() == Some(id) {
             return Ok(());
         }

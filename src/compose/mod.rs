@@ -21,6 +21,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use log::warn;
+use serde::{Deserialize, Serialize};
 
 use self::engine::Engine;
 pub use self::{
@@ -39,6 +40,17 @@ use crate::{config::Config, names::Role, process};
 
 /// A tag that no release has, to see whether the tag decides what is rendered.
 const OTHER_TAG: &str = "deployctl.other.tag";
+
+/// What a project is run by. It is kept with a release that worked: the configuration may name others by the time a box
+/// goes back to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunBy {
+    /// The compose program and its first arguments.
+    program: Vec<String>,
+    project: String,
+    /// The service whose containers are watched.
+    service: String,
+}
 
 /// One role's compose project on this box.
 #[derive(Debug)]
@@ -77,6 +89,64 @@ impl Project {
             timeout: config.command_timeout,
             engine: Engine::default(),
         })
+    }
+
+    /// What to keep with a release that works.
+    #[must_use]
+    pub fn run_by(&self) -> RunBy {
+        RunBy { program: self.program.clone(), project: self.name.clone(), service: self.service.clone() }
+    }
+
+    /// The project with the program and the watched service that a release was run by. The project's name stays today's:
+    /// [`Project::check_way_back`] has seen to it that nothing of another one is left.
+    #[must_use]
+    pub fn as_run_by(&self, kept: &RunBy) -> Self {
+        Self {
+            program: kept.program.clone(),
+            name: self.name.clone(),
+            service: kept.service.clone(),
+            file: self.file.clone(),
+            timeout: self.timeout,
+            engine: Engine::default(),
+        }
+    }
+
+    /// [`Project::as_run_by`], to start it again: by today's program where the old one does not work any more.
+    #[must_use]
+    pub fn way_back(&self, kept: &RunBy) -> Self {
+        let mut project = self.as_run_by(kept);
+        if !self.is_there(kept) {
+            project.program.clone_from(&self.program);
+        }
+        project
+    }
+
+    /// Refuses what this box could not undo, before it leaves: `old` runs here, by `kept`, and `new` is to come.
+    pub fn check_way_back(&self, kept: &RunBy, old: &Rendered, new: &Rendered) -> Result<()> {
+        let RunBy { program, project, .. } = kept;
+        let left = |container: &Container| container.state == ContainerState::Running;
+        if *project != self.name && self.containers_of(project)?.iter().any(left) {
+            bail!(
+                "containers of the compose project {project} still run here, and this role's project is {} now: name \
+                 it {project} again, or take the box out by hand and run `docker-compose --project-name {project} down`",
+                self.name
+            );
+        }
+        // Version 2 starts what version 1 rendered, and not the other way round.
+        if old.is_by_version_2() && !new.is_by_version_2() && !self.is_there(kept) {
+            let program = program.join(" ");
+            bail!(
+                "this box could not go back to {}: {program} rendered it, and does not work here any more. Install it \
+                 again until another release has worked here",
+                old.vars().tag
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the compose program of `kept` can be run. Today's own is not asked.
+    fn is_there(&self, kept: &RunBy) -> bool {
+        kept.program == self.program || choice::works(&kept.program)
     }
 
     /// Renders the compose file for one deploy. An error says in one line what to mend in which file.
@@ -192,8 +262,12 @@ impl Project {
 
     /// The project's containers: one for each service and number.
     fn containers(&self) -> Result<Vec<Container>> {
-        let context = || format!("cannot look at the containers of the project {}: see that Docker answers", self.name);
-        self.engine.containers(&self.name).with_context(context)
+        self.containers_of(&self.name)
+    }
+
+    fn containers_of(&self, project: &str) -> Result<Vec<Container>> {
+        let context = || format!("cannot look at the containers of the project {project}: see that Docker answers");
+        self.engine.containers(project).with_context(context)
     }
 
     fn logs(&self, container: &str) -> Result<String> {

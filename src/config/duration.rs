@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
 /// Reads `500ms`, `30s`, `15m` or `2h`; the error says so.
 pub fn parse(text: &str) -> Result<Duration, String> {
@@ -23,6 +23,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 /// For `#[serde(deserialize_with)]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// For `#[serde(serialize_with)]`: as [`deserialize`] reads it, to the millisecond.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{}ms", duration.as_millis()))
 }
 
 /// A duration for people, in the largest unit that loses nothing they would miss: `1h 5m`, `2m 3s`, `4.2s`, `350ms`.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::duration;
 
@@ -97,16 +97,16 @@ fn drain() -> Duration {
 }
 
 /// How a new container proves itself.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// A URL that must answer with 2xx.
     pub url: Option<String>,
     /// How long the container may take to become healthy.
-    #[serde(default = "health_timeout", deserialize_with = "duration::deserialize")]
+    #[serde(default = "health_timeout", with = "duration")]
     pub timeout: Duration,
     /// How long it must then stay so.
-    #[serde(default = "stable_for", deserialize_with = "duration::deserialize")]
+    #[serde(default = "stable_for", with = "duration")]
     pub stable_for: Duration,
 }
 

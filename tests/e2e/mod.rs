@@ -11,3 +11,4 @@ mod promoting;
 mod proving;
 mod rolling;
 mod stepping;
+mod way_back;

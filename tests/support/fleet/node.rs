@@ -121,8 +121,13 @@ impl Box {
 
     /// The id of this role's container, running or not.
     pub fn container(&self, engine: &Engine, role: &str) -> Option<String> {
+        self.container_of(engine, role, role)
+    }
+
+    /// The id of the container of one service in this role's project, running or not.
+    pub fn container_of(&self, engine: &Engine, role: &str, service: &str) -> Option<String> {
         let project = format!("label=com.docker.compose.project={}", self.project(role));
-        let service = format!("label=com.docker.compose.service={role}");
+        let service = format!("label=com.docker.compose.service={service}");
         let ids = engine.docker(&["ps", "-aq", "--no-trunc", "--filter", &project, "--filter", &service]);
         ids.lines().next().map(str::to_owned)
     }
