@@ -124,6 +124,41 @@ fn coordinator(config: &Config, place: &Place) -> Result<Coordinator> {
     Ok(Coordinator::new(RedisConnection::new(&config.redis_url()?, &config.redis_prefix)?, place))
 }
 
+/// Ends this box's part in a deploy of a `role` that its Serf tag names and its configuration lacks, for the reason
+/// `error`, which is given back. Else the deploy would wait for it until `join_timeout`, and not know why.
+#[must_use]
+pub fn without_configuration(config: &Config, who: &Identity, role: &Role, error: Error) -> Error {
+    let place = Place { environment: who.environment.clone(), role: role.clone() };
+    let say = || -> Result<()> {
+        let service = Client::new(config, who.name.as_str())?;
+        let current = retrying(AGENT, &never, client::Error::may_pass, || service.current(&place))?;
+        match current {
+            Some(Current { deploy, .. }) if deploy.state == State::Rolling => take_part_as(
+                &mut coordinator(config, &place)?,
+                &who.name,
+                &deploy.id,
+                Phase::Failed,
+                format!("{error:#}"),
+            ),
+            _ => Ok(()),
+        }
+    };
+    if let Err(unsaid) = say() {
+        warn!("{unsaid:#}; the deploy that rolls does not hear of this box");
+    }
+    error
+}
+
+/// Takes the place of the box `name` in the deploy `id`, only to end it at once.
+fn take_part_as(locks: &mut Coordinator, name: &BoxName, id: &str, phase: Phase, detail: String) -> Result<()> {
+    let finish = Finish { phase: Some(phase), detail: Some(detail), ..Finish::default() };
+    retrying(ENGINE, &never, Trouble::may_pass, || {
+        locks.join(name, id, &[], false, None)?;
+        locks.finish(name, id, None, &finish)
+    })
+    .map(drop)
+}
+
 impl<'a> BoxRole<'a> {
     /// Prepares the work on `role`. Refuses a role without a configuration; nothing is sent or changed.
     pub fn open(config: &'a Config, who: &Identity, role: &Role, shutdown: Shutdown) -> Result<Self> {
@@ -354,13 +389,7 @@ impl<'a> BoxRole<'a> {
 
     /// Takes the box's place in the deploy `id`, only to end it at once.
     pub(crate) fn take_part_as(&mut self, id: &str, phase: Phase, detail: String) {
-        let finish = Finish { phase: Some(phase), detail: Some(detail), ..Finish::default() };
-        let said = self.retry_transient(ENGINE, |box_role| {
-            let name = box_role.name.clone();
-            box_role.locks.join(&name, id, &[], false, None)?;
-            box_role.locks.finish(&name, id, None, &finish)
-        });
-        if let Err(error) = said {
+        if let Err(error) = take_part_as(&mut self.locks, &self.name, id, phase, detail) {
             warn!("{error:#}; the deploy {id} does not know of this box");
         }
     }

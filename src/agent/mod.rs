@@ -28,6 +28,6 @@ pub mod wake;
 pub mod worker;
 
 pub use self::{
-    box_role::{BoxRole, Identity, balancers, identify, serf},
+    box_role::{BoxRole, Identity, balancers, identify, serf, without_configuration},
     step_error::{Outcome, StepError},
 };

@@ -241,6 +241,7 @@ impl BoxRole<'_> {
         let setup = self.setup_of(good);
         let project = self.project.way_back(&setup.run_by);
         let before = project.up_again(&good.rendered, &never)?;
+        self.allow(Phase::Starting, project.time_to_start(&setup.health) + setup.health.stable_for);
         Ok(project.wait_healthy(&good.rendered, &setup.health, &before, self.engine.as_ref(), &never)?)
     }
 

@@ -146,6 +146,7 @@ impl BoxRole<'_> {
 
     /// Refuses a release that the box could not go back from, while it still serves.
     pub(crate) fn check_way_back(&self) -> Result<(), StepError> {
+        self.project.check_health(&self.role.health)?;
         let Some(good) = &self.journal.state().good else { return Ok(()) };
         Ok(self.project.check_way_back(&self.setup_of(good).run_by, &good.rendered, self.rendered()?)?)
     }
@@ -213,6 +214,7 @@ impl BoxRole<'_> {
         let rendered = self.rendered()?.clone();
         let interrupted = self.interruption();
         let before = self.project.up(&rendered, plan.recreate, &interrupted)?;
+        self.allow(Phase::Starting, self.project.time_to_start(&self.role.health) + self.role.health.stable_for);
         Ok(self.project.wait_healthy(&rendered, &self.role.health, &before, self.engine.as_ref(), &interrupted)?)
     }
 
@@ -355,6 +357,13 @@ impl BoxRole<'_> {
         self.step.set(Some((phase, Instant::now())));
         if let Some(heartbeat) = &self.heartbeat {
             heartbeat.enter(phase, within);
+        }
+    }
+
+    /// The step that runs may take so long from now on.
+    pub(crate) fn allow(&self, phase: Phase, within: Duration) {
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.enter(phase, within + SLACK);
         }
     }
 

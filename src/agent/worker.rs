@@ -16,6 +16,7 @@ use crate::{
         BoxRole, Identity, Outcome, identify,
         plan::{Decision, Trigger, decide},
         shutdown::Shutdown,
+        without_configuration,
     },
     config::Config,
     exit::Exit,
@@ -45,7 +46,7 @@ pub fn run(config: &Config, role: &Role, environment: Option<&Environment>, tag:
 pub fn woken(config: &Config, role: &Role) -> Result<Exit> {
     let shutdown = Shutdown::listen()?;
     let who = identify(config, &shutdown)?;
-    work(config, &who, role, &Trigger::Heal, &shutdown)
+    heal(config, &who, role, &shutdown)
 }
 
 /// `deployctl sync`: brings every role of this box to what it should run. Side by side: one that is stuck keeps no other
@@ -75,8 +76,14 @@ pub fn sync(config: &Config) -> Result<Exit> {
 
 fn sync_role(config: &Config, who: &Identity, name: &str, shutdown: &Shutdown) -> Result<Exit> {
     let role: Role = name.parse().map_err(|e| Exit::Usage.because(anyhow!("the Serf tag images: {e}")))?;
-    config.role(&role).map_err(|e| Exit::Usage.because(e))?;
-    work(config, who, &role, &Trigger::Heal, shutdown)
+    heal(config, who, &role, shutdown)
+}
+
+fn heal(config: &Config, who: &Identity, role: &Role, shutdown: &Shutdown) -> Result<Exit> {
+    match config.role(role) {
+        Ok(_) => work(config, who, role, &Trigger::Heal, shutdown),
+        Err(error) => Err(Exit::Usage.because(without_configuration(config, who, role, error))),
+    }
 }
 
 /// Works until nothing newer is to be done. One worker for each role: an event that finds one at work leaves its mark

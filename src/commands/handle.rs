@@ -53,7 +53,11 @@ fn read_event() -> Result<Event> {
 /// Leaves the mark, and starts the worker unless it is to run here.
 fn wake(cli: &Cli, args: &Handle, place: Place) -> Result<(Config, Place)> {
     let config = configuration(cli)?;
-    config.role(&place.role).map_err(|error| Exit::Usage.because(error))?;
+    if let Err(error) = config.role(&place.role) {
+        // The worker tells the deploy: this handler has no time to.
+        wake::start_worker(&config, cli.config.as_deref(), &place.role)?;
+        return Err(Exit::Usage.because(error));
+    }
     wake::leave_mark(&config.state_dir, &place.role)?;
     if !args.foreground {
         wake::start_worker(&config, cli.config.as_deref(), &place.role)?;

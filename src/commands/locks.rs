@@ -37,17 +37,13 @@ pub fn run(config: &Config, args: &LocksArgs) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The places that a filter means: the one it names, else those where something was deployed or runs.
+/// The places that a filter means: the one it names, else those where something was deployed or a box is.
 pub fn places(service: &Client, filter: &Filter) -> Answer<BTreeSet<Place>> {
     if let (Some(role), Some(environment)) = (&filter.role, &filter.environment) {
         return Ok([Place { environment: environment.clone(), role: role.clone() }].into());
     }
-    let deploys = service.deploys(filter.role.as_ref(), filter.environment.as_ref(), 200)?.into_iter();
-    let running = service.running(filter.role.as_ref(), filter.environment.as_ref())?.into_iter();
-    Ok(deploys
-        .map(|deploy| Place { environment: deploy.environment, role: deploy.role })
-        .chain(running.map(|row| Place { environment: row.environment, role: row.role }))
-        .collect())
+    let status = service.status(filter.role.as_ref(), filter.environment.as_ref())?;
+    Ok(status.places.into_iter().map(|place| Place { environment: place.environment, role: place.role }).collect())
 }
 
 /// The locks of one place, and the boxes that are out there.

@@ -4,16 +4,20 @@
 //! takes a one-shot service that ended well for a failure, so the containers are inspected here instead.
 
 use std::{
-    fmt,
+    fmt, fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
-use ureq::Agent;
+use anyhow::{Context, Result, anyhow, bail};
+use ureq::{
+    Agent,
+    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
+};
 
 use super::{
     EngineWatch, Project, Rendered, Restarts,
-    judge::{Fault, Look, Verdict, Wait, judge},
+    judge::{Fault, Look, Verdict, Wait, judge, time_to_start},
 };
 use crate::{
     config::Health,
@@ -63,10 +67,11 @@ impl Project {
         engine: Option<&EngineWatch>,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<(), HealthFailure> {
-        let mut wait = Wait::new(Instant::now(), health);
+        let question = Question::of(health).map_err(HealthFailure::Engine)?;
+        let mut wait = Wait::new(Instant::now(), self.time_to_start(health), health.stable_for);
         let mut silent: Option<Instant> = None;
         loop {
-            match self.look(rendered, health, before) {
+            match self.look(rendered, question.as_ref(), before) {
                 Ok(look) => {
                     silent = None;
                     match wait.see(Instant::now(), look) {
@@ -95,18 +100,29 @@ impl Project {
         }
     }
 
+    /// Refuses a configuration of health that cannot be asked for.
+    pub fn check_health(&self, health: &Health) -> Result<()> {
+        Question::of(health).map(drop)
+    }
+
     /// Whether all is well by one look, whatever was before.
     pub fn is_healthy_now(&self, rendered: &Rendered, health: &Health) -> Result<bool> {
         let now = Restarts::of(&self.containers()?);
-        Ok(matches!(self.look(rendered, health, &now)?, Look::Good(_)))
+        Ok(matches!(self.look(rendered, Question::of(health)?.as_ref(), &now)?, Look::Good(_)))
     }
 
-    fn look(&self, rendered: &Rendered, health: &Health, before: &Restarts) -> Result<Look> {
+    /// How long what was started may take to be healthy. While the engine does not answer: `health.timeout`.
+    #[must_use]
+    pub fn time_to_start(&self, health: &Health) -> Duration {
+        self.containers().map_or(health.timeout, |containers| time_to_start(&containers, health.timeout))
+    }
+
+    fn look(&self, rendered: &Rendered, question: Option<&Question>, before: &Restarts) -> Result<Look> {
         let containers = self.containers()?;
         let watched = containers.iter().find(|container| container.service == self.service);
         let watched = watched.with_context(|| format!("there is no container of the service {}", self.service))?;
         let look = judge(&containers, &self.service, rendered.counts(), before);
-        match (&look, health.url.as_deref().map(ask)) {
+        match (&look, question.map(Question::ask)) {
             (Look::Good(_), Some(Err(words))) => Ok(Look::NotYet(Fault {
                 container: watched.id.clone(),
                 reason: format!("{} runs, but {words}", self.service),
@@ -123,30 +139,77 @@ impl Project {
     }
 }
 
-/// Asks `health.url`. Err: a few words on what was wrong with the answer.
-pub(super) fn ask(url: &str) -> Result<(), String> {
-    // No proxy: the question is whether this box answers. No redirects: they are no 2xx, and lead elsewhere.
-    let agent: Agent = Agent::config_builder()
-        .timeout_global(Some(ANSWER))
-        .max_redirects(0)
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into();
-    match agent.get(url).call() {
-        Ok(answer) if answer.status().is_success() => Ok(()),
-        Ok(answer) => Err(format!("{url} answered {}", answer.status())),
-        Err(e) => Err(format!("{url} gave no answer: {e}")),
+/// The question that `health.url` is asked again and again.
+pub(super) struct Question {
+    url: String,
+    agent: Agent,
+}
+
+impl Question {
+    /// None where there is no `health.url`. An error for a `health.ca_file` that cannot be read: the box's fault.
+    pub(super) fn of(health: &Health) -> Result<Option<Self>> {
+        let Some(url) = health.url.clone() else { return Ok(None) };
+        let certificates = match &health.ca_file {
+            None => RootCerts::PlatformVerifier,
+            Some(file) => certificates(file).with_context(|| format!("health.ca_file, {}", file.display()))?,
+        };
+        // No proxy: the question is whether this box answers. No redirects: they are no 2xx, and lead elsewhere.
+        let agent = Agent::config_builder()
+            .timeout_global(Some(ANSWER))
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .proxy(None)
+            .tls_config(TlsConfig::builder().root_certs(certificates).build())
+            .build()
+            .into();
+        Ok(Some(Self { url, agent }))
     }
+
+    /// Err: a few words on what was wrong with the answer.
+    fn ask(&self) -> Result<(), String> {
+        let url = &self.url;
+        match self.agent.get(url).call() {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(format!("{url} answered {}", answer.status())),
+            Err(e) => Err(format!("{url} gave no answer: {e}")),
+        }
+    }
+}
+
+/// The certificates of a PEM file, which are trusted instead of the machine's.
+fn certificates(file: &Path) -> Result<RootCerts> {
+    let text = fs::read(file).context("cannot be read")?;
+    let mut found = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.context("is not PEM")? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() {
+        bail!("has no certificate");
+    }
+    Ok(RootCerts::new_with_certs(&found))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn question(ca_file: Option<&str>) -> Result<Option<Question>> {
+        let ca_file = ca_file.map(Into::into);
+        Question::of(&Health { url: Some("http://127.0.0.1:1/health".to_owned()), ca_file, ..Health::default() })
+    }
+
     #[test]
     fn a_url_that_nobody_serves_says_so() {
-        let words = ask("http://127.0.0.1:1/health").unwrap_err();
+        let words = question(None).unwrap().unwrap().ask().unwrap_err();
         assert!(words.starts_with("http://127.0.0.1:1/health gave no answer: "), "{words}");
+    }
+
+    #[test]
+    fn a_ca_file_without_certificates_is_named() {
+        let error = |file: &str| format!("{:#}", question(Some(file)).err().unwrap());
+        assert!(error("/nowhere/ca.pem").contains("health.ca_file, /nowhere/ca.pem: cannot be read"));
+        assert!(error("/dev/null").contains("/dev/null: has no certificate"));
     }
 }

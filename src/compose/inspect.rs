@@ -1,6 +1,6 @@
 //! What the engine says about containers.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,8 @@ pub struct Container {
     pub health: Option<HealthState>,
     /// The last answers of its `HEALTHCHECK`, oldest first.
     pub probes: Vec<Probe>,
+    /// How long its `HEALTHCHECK` lets it fail after a start (`start_period`).
+    pub start_period: Duration,
     pub(super) created: Option<Timestamp>,
     pub(super) number: String,
 }
@@ -158,6 +160,15 @@ struct RawHealth {
 #[serde(rename_all = "PascalCase")]
 struct RawConfig {
     labels: Option<BTreeMap<String, String>>,
+    healthcheck: Option<RawHealthcheck>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct RawHealthcheck {
+    /// Nanoseconds.
+    start_period: u64,
 }
 
 impl Inspected {
@@ -186,6 +197,10 @@ impl Inspected {
             started_at: self.state.started_at,
             health,
             probes,
+            start_period: self
+                .config
+                .healthcheck
+                .map_or(Duration::ZERO, |check| Duration::from_nanos(check.start_period)),
             created: self.created.parse().ok(),
             number: label("container-number"),
         })
@@ -208,6 +223,7 @@ pub(super) fn example(service: &str, state: ContainerState) -> Container {
         started_at: "2026-11-26T04:31:43.803061947Z".to_owned(),
         health: None,
         probes: Vec::new(),
+        start_period: Duration::ZERO,
         created: None,
         number: "1".to_owned(),
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::inspect::{Container, ContainerState, HealthState};
-use crate::config::{Health, duration};
+use crate::config::duration;
 
 /// How often each container had been restarted before `up`: one that came through without being made anew may have a
 /// past, a new one may not.
@@ -133,6 +133,13 @@ pub(super) fn worst<'a>(containers: &'a [Container], watched: &str) -> Option<&'
     })
 }
 
+/// How long the containers may take to be healthy: `timeout`, and more where a health check has a `start_period` that is
+/// longer. Its author says that such a container may fail for so long.
+pub(super) fn time_to_start(containers: &[Container], timeout: Duration) -> Duration {
+    let longest = containers.iter().map(|container| container.start_period).max().unwrap_or_default();
+    if longest > timeout { longest + timeout } else { timeout }
+}
+
 /// What comes of a look.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -150,8 +157,9 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(started: Instant, health: &Health) -> Self {
-        Self { started, timeout: health.timeout, stable_for: health.stable_for, well: None }
+    /// `timeout`: [`time_to_start`].
+    pub(super) fn new(started: Instant, timeout: Duration, stable_for: Duration) -> Self {
+        Self { started, timeout, stable_for, well: None }
     }
 
     /// What a look at `now` means.
@@ -282,10 +290,6 @@ mod tests {
         assert_eq!(of(&[]), None);
     }
 
-    fn health() -> Health {
-        Health { url: None, timeout: Duration::from_secs(60), stable_for: Duration::from_secs(5) }
-    }
-
     fn good(started: &str) -> Look {
         Look::Good(vec![("a".to_owned(), started.to_owned())])
     }
@@ -297,7 +301,7 @@ mod tests {
     /// Feeds looks, each at its second, and says what came of the last.
     fn after(looks: impl IntoIterator<Item = (u64, Look)>) -> Verdict {
         let start = Instant::now();
-        let mut wait = Wait::new(start, &health());
+        let mut wait = Wait::new(start, Duration::from_secs(60), Duration::from_secs(5));
         let mut last = Verdict::Wait;
         for (second, look) in looks {
             assert_eq!(last, Verdict::Wait);
@@ -324,5 +328,14 @@ mod tests {
         let Verdict::Unhealthy(fault) = after([(59, not_yet()), (60, not_yet())]) else { panic!() };
         assert_eq!(fault.reason, "app is unhealthy after 1m 0s");
         assert_eq!(after([(59, good("t")), (64, good("t"))]), Verdict::Healthy);
+    }
+
+    #[test]
+    fn a_start_period_that_is_longer_than_the_timeout_comes_on_top() {
+        let after = |seconds: &[u64]| {
+            let of = |seconds: &u64| Container { start_period: Duration::from_secs(*seconds), ..running("app") };
+            time_to_start(&seconds.iter().map(of).collect::<Vec<_>>(), Duration::from_secs(60)).as_secs()
+        };
+        assert_eq!((after(&[]), after(&[0, 60]), after(&[0, 90])), (60, 60, 150));
     }
 }

@@ -210,7 +210,7 @@ impl Config {
         let fixed = [&mut self.compose_dir, &mut self.state_dir];
         let optional =
             [&mut self.redis_url_file, &mut self.service_token_file, &mut self.serf_rpc_auth_file, &mut self.log_dir];
-        let of_roles = self.roles.values_mut().map(|role| &mut role.compose_file);
+        let of_roles = self.roles.values_mut().flat_map(|role| [&mut role.compose_file, &mut role.health.ca_file]);
         for path in fixed.into_iter().chain(optional.into_iter().chain(of_roles).flatten()) {
             *path = folder.join(&*path);
         }

@@ -102,6 +102,8 @@ fn drain() -> Duration {
 pub struct Health {
     /// A URL that must answer with 2xx.
     pub url: Option<String>,
+    /// The certificates to trust there instead of the machine's, PEM.
+    pub ca_file: Option<PathBuf>,
     /// How long the container may take to become healthy.
     #[serde(default = "health_timeout", with = "duration")]
     pub timeout: Duration,
@@ -112,7 +114,7 @@ pub struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { url: None, timeout: health_timeout(), stable_for: stable_for() }
+        Self { url: None, ca_file: None, timeout: health_timeout(), stable_for: stable_for() }
     }
 }
 

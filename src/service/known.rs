@@ -4,12 +4,14 @@
 
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
+use anyhow::Result;
+
 use super::{
     Service,
     api_error::{ApiError, ApiResult, Kind},
 };
 use crate::{
-    names::{Environment, Role, quoted},
+    names::{Environment, Place, Role, quoted},
     tags,
 };
 
@@ -26,6 +28,21 @@ struct Known {
 }
 
 impl Service {
+    /// Every place where a deploy ever began, and every one that has a live box: a box may be kept out where nothing was
+    /// ever deployed. Without the Serf agent only the first.
+    pub fn known_places(&self) -> Result<Vec<Place>> {
+        let mut places: BTreeSet<Place> = self.store.places()?.into_iter().collect();
+        for member in self.fleet.all(BOXES, &|| false).unwrap_or_default() {
+            let Some(Ok(environment)) = member.tags.get("environment").map(|name| name.parse::<Environment>()) else {
+                continue;
+            };
+            let images = member.tags.get("images").map(String::as_str).unwrap_or_default();
+            let roles = tags::roles(images).filter_map(|name| name.parse::<Role>().ok());
+            places.extend(roles.map(|role| Place { environment: environment.clone(), role }));
+        }
+        Ok(places.into_iter().collect())
+    }
+
     /// Refuses a role or an environment that nothing has. Where none is known any may be meant, and so it is where the
     /// Serf agent does not answer.
     pub fn check_names(&self, role: Option<&Role>, environment: Option<&Environment>) -> ApiResult<()> {

@@ -92,6 +92,33 @@ fn a_box_whose_journal_is_damaged_fails_at_once_in_the_deploy() {
 }
 
 #[test]
+fn a_box_without_a_configuration_of_the_role_says_so_in_the_deploy() {
+    require_fleet!();
+    let policy = json!({ "roles": { "app": { "max_parallel": "2" } } });
+    let fleet = Fleet::builder().boxes(2).switchboard().service(policy).start();
+    fleet.deployed("v1");
+    fleet.node(2).configure(|config| {
+        let app = config["roles"]["app"].take();
+        config["roles"] = json!({ "other": app });
+    });
+    fleet.publish("v2", Behaviour::Good);
+    let ended = fleet.start("v2").wait_state("failed");
+    let row = &ended["boxes"][1];
+    assert_eq!((&row["box"], &row["phase"]), (&json!("box-2"), &json!("failed")), "{ended}");
+    assert!(row["detail"].as_str().unwrap().contains("the role app has no configuration"), "{ended}");
+    assert_eq!(fleet.node(1).serves("app").as_deref(), Some("v2"));
+}
+
+#[test]
+fn a_box_that_is_kept_out_where_nothing_was_deployed_is_listed() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).switchboard().start();
+    fleet.node(1).deployctl(&["out", "-r", "app", "--reason", "new disk"]).ok();
+    let locks = fleet.deployctl(&["locks"]).ok();
+    assert!(locks.stdout.contains("box-1") && locks.stdout.contains("new disk"), "{locks}");
+}
+
+#[test]
 fn taking_a_box_out_can_be_interrupted_and_done_again() {
     require_fleet!();
     let fleet = Fleet::builder().boxes(1).switchboard().config(json!({ "stop_grace": "1s" })).start();

@@ -1,10 +1,16 @@
 //! Something dies in the middle of a deploy.
 
-use std::time::Duration;
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::json;
 
-use crate::support::{Behaviour, Fleet, require_fleet, wait_until};
+use crate::support::{Behaviour, Fleet, require_fleet, run, wait_until};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -100,6 +106,65 @@ fn a_service_that_is_away_for_long_makes_no_box_failed() {
     wait_until(SOON, "it asks again and again", || asked() > before && began.elapsed() > Duration::from_secs(6));
     fleet.start_service();
     deploy.wait_deployed();
+    fleet.all_serve("v2");
+    fleet.at_rest();
+}
+
+/// A disk of 64 KiB in place of a folder, with what the folder held.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn at(folder: &Path) -> Self {
+        let held: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .map(|path| (fs::read(&path).unwrap(), path))
+            .collect();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder)).ok();
+        for (bytes, path) in &held {
+            fs::write(path, bytes).unwrap();
+        }
+        Self(folder.to_owned())
+    }
+
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        while file.write_all(&[0; 512]).is_ok() {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_while_the_box_is_out_hides_no_result() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).switchboard().start();
+    fleet.deployed("v1");
+    let node = fleet.node(1);
+    let disk = SmallDisk::at(&node.dir().join("state"));
+    fleet.publish("v2", Behaviour::Good);
+    node.stop_at("verify");
+    let deploy = fleet.start("v2");
+    deploy.wait_phase("box-1", "verifying");
+    disk.fill();
+    node.go_on("verify");
+    let ended = deploy.wait_deployed();
+    let detail = ended["boxes"][0]["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("cannot write") && detail.contains("state"), "{ended}");
+    assert!(node.in_service());
+    fleet.all_serve("v2");
+    fleet.at_rest();
+    disk.free();
+    node.deployctl(&["sync"]).ok();
     fleet.all_serve("v2");
     fleet.at_rest();
 }

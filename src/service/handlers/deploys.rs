@@ -193,7 +193,7 @@ pub(super) fn places(service: &Service, caller: &Caller, request: &Request) -> A
         Some(environment) => caller.need(Verb::Read, Some(environment))?,
         None => caller.need_anywhere(Verb::Read)?,
     }
-    let mut places = service.store.places()?;
+    let mut places = service.known_places()?;
     places.retain(|place| {
         role.as_ref().is_none_or(|role| *role == place.role)
             && environment.as_ref().is_none_or(|environment| *environment == place.environment)

@@ -1,6 +1,6 @@
 //! The wait for a container that works.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use deployctl::{compose::HealthFailure, config::Health, process::never};
 
@@ -71,4 +71,70 @@ fn without_readable_logs_a_container_has_no_last_words() {
     assert!(deploy(&project, "v1").is_err());
     let evidence = project.evidence(&project.render(&vars("v1"), &never).unwrap()).unwrap();
     assert_eq!((evidence.exit_code, evidence.logs.as_str()), (Some(3), ""), "{evidence}");
+}
+
+#[test]
+fn a_url_with_a_certificate_of_one_s_own_is_asked_by_ca_file() {
+    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox", "openssl");
+    let lab = Lab::new();
+    let (key, certificate) = (lab.scope.dir().join("key.pem"), lab.scope.dir().join("ca.pem"));
+    let made = lab
+        .scope
+        .command("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+        .args([
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=box",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+        ])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let port = free_port();
+    let mut serve = lab.scope.command("openssl");
+    serve.args(["s_server", "-www", "-quiet", "-accept"]).arg(format!("127.0.0.1:{port}"));
+    serve.arg("-key").arg(&key).arg("-cert").arg(&certificate);
+    let mut server = lab.scope.start("tls", &mut serve);
+    server.wait_ready(Duration::from_secs(20), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+
+    lab.file("");
+    let project = lab.project(Version::One);
+    lab.push("v1", Behaviour::Good);
+    let rendered = deploy(&project, "v1").unwrap();
+    let with = |ca_file: Option<PathBuf>| {
+        let health = Health { url: Some(format!("https://127.0.0.1:{port}/")), ca_file, ..health() };
+        project.is_healthy_now(&rendered, &health).unwrap()
+    };
+    assert!(with(Some(certificate)), "{}", server.log());
+    assert!(!with(None), "a certificate that nobody vouches for was taken");
+}
+
+#[test]
+fn a_health_check_s_start_period_is_honoured() {
+    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+    let lab = Lab::new();
+    // It fails for longer than the time-out, as its author says it may.
+    let works_from = jiff::Timestamp::now().as_second() + 15;
+    lab.file(&format!(
+        "    healthcheck:\n      test: [CMD, /bin/busybox, sh, -c, \"test $$(/bin/busybox date +%s) -ge {works_from}\"]\n      \
+         interval: 1s\n      retries: 1\n      start_period: 60s\n"
+    ));
+    let project = lab.project(Version::One);
+    lab.push("v1", Behaviour::Good);
+    let rendered = project.render(&vars("v1"), &never).unwrap();
+    project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
+    let before = project.up(&rendered, false, &never).unwrap();
+    let health = Health { timeout: Duration::from_secs(3), ..health() };
+    project.wait_healthy(&rendered, &health, &before, None, &never).unwrap();
 }

@@ -103,5 +103,5 @@ fn vars(tag: &str) -> DeployVars {
 }
 
 fn health() -> Health {
-    Health { url: None, timeout: Duration::from_secs(15), stable_for: Duration::from_secs(1) }
+    Health { timeout: Duration::from_secs(15), stable_for: Duration::from_secs(1), ..Health::default() }
 }
