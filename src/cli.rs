@@ -9,8 +9,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     fleet::{
-        Cancel, Freeze, LocksArgs, Pause, Promote, Publish, Releases, Resume, Rollback, Start, Status, Unfreeze,
-        Unlock, Until,
+        Cancel, Complete, CompleteKind, Freeze, LocksArgs, Pause, Promote, Publish, Releases, Resume, Rollback, Start,
+        Status, Unfreeze, Unlock, Until,
     },
     machine::{Handle, In, Init, InitBox, InitService, Out, Run, TokenCommand, TokenNew, Worker},
 };
@@ -83,6 +83,9 @@ pub enum Command {
     /// Read the configuration, and say what is wrong with it: for scripts that install one
     #[command(hide = true)]
     CheckConfig,
+    /// Names that a shell offers: what the completion scripts call
+    #[command(hide = true)]
+    Complete(Complete),
     /// The worker that an event wakes: what deployctl@ROLE.service runs
     #[command(hide = true)]
     Worker(Worker),
@@ -153,6 +156,7 @@ mod tests {
             "service",
             "check-config --config /etc/x.json",
             "worker -r app --new-session",
+            "complete tags deployctl start -r app -t",
         ] {
             Cli::try_parse_from(format!("deployctl {line}").split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }

@@ -1,6 +1,6 @@
 //! The HTTP client of the deployment service: one typed method for each call of its API.
 //!
-//! A call has 5 s to connect and 15 s in all. Nothing is sent twice by itself; who can wait wraps a call in
+//! A call has 5 s to connect and 15 s in all, unless its client was made [`Client::within`] less. Nothing is sent twice by itself; who can wait wraps a call in
 //! [`crate::retry::retrying`].
 
 mod error;
@@ -46,6 +46,11 @@ pub struct Client {
 impl Client {
     /// The service that `config` names. `by` is who asks, `user@host`, for its audit log.
     pub fn new(config: &Config, by: &str) -> AnyResult<Self> {
+        Self::within(Duration::from_secs(15), config, by)
+    }
+
+    /// The same, whose calls have `limit` in all.
+    pub fn within(limit: Duration, config: &Config, by: &str) -> AnyResult<Self> {
         let token = config.service_token()?;
         let url = config.service_url.clone();
         if !url.starts_with("http://") && !url.starts_with("https://") {
@@ -62,7 +67,7 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_secs(15)))
+            .timeout_global(Some(limit))
             // The system's certificates, so that a company's own authority is known where it is installed.
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
             .user_agent(concat!("deployctl/", env!("CARGO_PKG_VERSION")))

@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::{Filter, PlaceArgs};
@@ -266,6 +266,26 @@ pub struct Unlock {
     /// Even while its holder renews it
     #[arg(long)]
     pub force: bool,
+}
+
+/// `complete`
+#[derive(Debug, Args)]
+pub struct Complete {
+    /// Which names
+    pub kind: CompleteKind,
+    /// The words of the line that is being typed: its role and environment narrow the names
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub line: Vec<String>,
+}
+
+/// Names that the service knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum CompleteKind {
+    Roles,
+    Environments,
+    Tags,
+    Boxes,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod ci;
+mod complete;
 mod doctor;
 mod freeze;
 mod handle;
@@ -67,6 +68,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Cancel(args) => cancel::run(&configuration(cli)?, args),
         Command::Pause(args) => pause::pause(&configuration(cli)?, args),
         Command::Resume(args) => pause::resume(&configuration(cli)?, args),
+        Command::Complete(args) => complete::run(&configuration(cli)?, args),
         Command::Status(args) => status::run(&configuration(cli)?, args),
         Command::Locks(args) => locks::run(&configuration(cli)?, args),
         Command::Doctor => doctor::run(cli),

@@ -1,5 +1,6 @@
 //! The command line as its users meet it: usage errors, exit codes, what is printed, and the event handler.
 
+mod complete;
 mod deploys;
 mod doctor;
 mod first_mile;
