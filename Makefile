@@ -1,6 +1,6 @@
 # Thin: what each target does stands in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint machines bench model build install-tools clean
+.PHONY: help demo test lint machines bench model build packages install-tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +25,9 @@ model: ## the protocol's model at full depth (minutes; `make test` runs it at a 
 
 build: ## target/release/deployctl
 	@cargo build --locked --release
+
+packages: ## target/packages: a static binary, a .deb and an .rpm, their SBOM and checksums (CHECK=1: once more, the same bytes?)
+	@scripts/packages.sh $(if $(CHECK),check)
 
 install-tools: ## what demo, test and lint need, if it is missing (NO_INSTALL=1: only says so)
 	@scripts/install-tools.sh

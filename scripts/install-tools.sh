@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing for a purpose, and only that:
 #
-#   scripts/install-tools.sh [demo] [test] [lint] [machines] [bench]     (default: the first three)
+#   scripts/install-tools.sh [demo] [test] [lint] [machines] [bench] [packages]     (default: the first three)
 #
 # Says first what it will install. Debian packages by apt-get (sudo where not root); the rest into $DEPLOYCTL_TOOLS
 # (default target/tools), where `make clean` removes it. NO_INSTALL=1: only says what is missing, and fails if anything is.
@@ -11,7 +11,7 @@ source "$(dirname "$0")/lib.sh"
 
 purposes=" ${*:-demo test lint} "
 for purpose in $purposes; do
-    [[ $purpose =~ ^(demo|test|lint|machines|bench)$ ]] || die "no such purpose: $purpose (there are demo, test, lint, machines and bench)"
+    [[ $purpose =~ ^(demo|test|lint|machines|bench|packages)$ ]] || die "no such purpose: $purpose (there are demo, test, lint, machines, bench and packages)"
 done
 wants() {
     local purpose
@@ -22,12 +22,18 @@ wants() {
 # The program that tells whether a Debian package is needed: an engine from another source is as good as docker.io.
 packages=()
 needs() { has "$1" || packages+=("$2"); }
+# What makes the packages, from crates.io.
+packers=(cargo-deb@3.8.0 cargo-generate-rpm@0.21.1)
 # What else is missing, in words for a person; each has a function install_NAME.
 extras=()
 
 python_tools_present() { cmp -s "$root/scripts/requirements.txt" "$tools/venv/requirements.txt"; }
 ansible_present() { [[ -x $tools/ansible/bin/ansible-playbook ]]; }
 compose_v2_present() { DOCKER_CONFIG=$tools/docker docker compose version >/dev/null 2>&1; }
+packers_present() {
+    local crate
+    for crate in "${packers[@]}"; do grep -qs "^\"${crate/@/ } " "$tools/.crates.toml" || return; done
+}
 cargo_deny() {
     if [[ -x $tools/bin/cargo-deny ]]; then echo "$tools/bin/cargo-deny"; else command -v cargo-deny; fi
 }
@@ -75,6 +81,11 @@ look() {
     if wants bench; then
         ansible_present || extras+=(ansible)
     fi
+    if wants packages; then
+        needs musl-gcc musl-tools
+        needs jq jq
+        packers_present || extras+=(packers)
+    fi
     if wants lint; then
         needs shellcheck shellcheck
         cargo_deny >/dev/null || extras+=(cargo_deny)
@@ -90,6 +101,7 @@ describe() {
         compose_v2) echo "docker compose version 2 (in $tools/docker)" ;;
         ansible) echo "ansible-core, for the bench of a roll-out (Python, in $tools/ansible)" ;;
         cargo_deny) echo "cargo-deny (in $tools/bin)" ;;
+        packers) echo "${packers[*]} (in $tools/bin; compiling them takes minutes)" ;;
         machine_files) echo "Debian 12 for the machines of 'make machines' (1 GB, in $tools/machines)" ;;
     esac
 }
@@ -185,6 +197,8 @@ install_cargo_deny() {
     fi
     rm -rf "$dir"
 }
+
+install_packers() { cargo install --quiet --locked --root "$tools" "${packers[@]}"; }
 
 # Two layers for the machines: `base` is a Debian as a provider hands it out, with the packages that provision.sh installs
 # in apt's cache (the machines reach no mirror); `packages` lies above it and has those of a box installed.

@@ -19,4 +19,4 @@ if grep -rlE '\b(tokio|hyper|hyper_util)::' src | grep -v '^src/service/http/'; 
     die "tokio and hyper stay in src/service/http: the rest is synchronous"
 fi
 step "shellcheck"
-shellcheck --external-sources scripts/*.sh scripts/*/*.sh .ci/run
+shellcheck --external-sources scripts/*.sh scripts/*/*.sh scripts/packages/{postinst,prerm,postrm} .ci/run
