@@ -13,7 +13,8 @@
 #   --name NAME             of this machine in the fleet (default: the host's)
 #   --compose DIR           the compose files, ROLE.yml for each role
 #   --redis-password FILE   run Redis on the service's host, with this password
-#   --binary FILE           (default: target/release/deployctl)
+#   --package FILE          install deployctl from a .deb or an .rpm (`make packages`); one that is installed needs no option
+#   --binary FILE           without a package: the program (default: target/release/deployctl), goes below /usr/local
 #   --root DIR              put files below DIR, an image that is being built; installs and starts nothing
 #   --dry-run               say what would happen
 set -euo pipefail
@@ -29,7 +30,7 @@ kind=${1:-}
 [[ $kind =~ ^(box|service)$ ]] || usage "say what this machine shall be: box or service"
 shift
 config='' environment='' roles='' compose='' serf_key='' plain_gossip='' redis_password='' prefix='' dry_run=''
-name=$(uname -n) binary=$root/target/release/deployctl
+name=$(uname -n) package='' binary=''
 secrets=() join=()
 while [[ $# -gt 0 ]]; do
     case $1 in
@@ -47,6 +48,7 @@ while [[ $# -gt 0 ]]; do
         --roles) roles=$2 ;;
         --compose) compose=$2 ;;
         --redis-password) redis_password=$2 ;;
+        --package) package=$2 ;;
         --binary) binary=$2 ;;
         --root) prefix=${2%/} ;;
         *) usage "no such option: $1" ;;
@@ -54,12 +56,34 @@ while [[ $# -gt 0 ]]; do
     shift 2
 done
 
+# find_binary: the program that this machine has, or will have; what it says of the configuration counts.
+find_binary() {
+    if [[ -n $package ]]; then
+        [[ -z $prefix && -z $binary ]] || usage "--package goes neither with --root nor with --binary"
+        is_file --package "$package"
+        unpacked=$(mktemp -d)
+        case $package in
+            *.deb) dpkg-deb --extract "$package" "$unpacked" ;;
+            *.rpm) rpm2cpio "$package" | cpio --extract --quiet --make-directories --directory "$unpacked" ;;
+            *) die "--package $package is neither a .deb nor an .rpm" ;;
+        esac
+        binary=$unpacked/usr/bin/deployctl
+    elif [[ -e $prefix/usr/bin/deployctl ]]; then
+        [[ -z $binary ]] || die "deployctl is installed here as a package: give --package instead of --binary, or remove it first"
+        packaged=1 binary=$prefix/usr/bin/deployctl
+    fi
+    packaged=${package:-${packaged:-}} binary=${binary:-$root/target/release/deployctl}
+}
+
 # Everything is checked before anything is changed.
 is_file() { [[ -f $2 ]] || die "$1 $2 is not a file"; }
 is_name() { [[ $2 =~ ^[A-Za-z0-9][A-Za-z0-9._:-]*$ ]] || die "$1 $2 is not a name: use a-z, 0-9, '-', '_' and '.'"; }
 is_place() { [[ $2 =~ ^[a-z0-9][a-z0-9_-]{0,62}$ ]] || die "$1 $2 is no role or environment: use a-z, 0-9, '-' and '_', at most 63"; }
 [[ -n $config ]] || usage "--config is missing"
-[[ -f $binary ]] || die "$binary is not there: run 'make build', or name another with --binary"
+packaged='' unpacked=''
+trap 'rm -rf "$unpacked"' EXIT
+find_binary
+[[ -f $binary ]] || die "$binary is not there: run 'make build', or name another with --binary, or a --package"
 for file in "$config" "${secrets[@]}" ${redis_password:+"$redis_password"}; do is_file "the file" "$file"; done
 "$binary" --version >/dev/null || die "$binary does not run on this machine"
 "$binary" --config "$config" check-config || die "--config $config cannot be used: see above; nothing was changed"
@@ -119,6 +143,11 @@ has_changed() {
     return 1
 }
 
+# in_place FILE: the file, which names what the package has; without a package that is below /usr/local.
+in_place() {
+    if [[ -n $packaged ]]; then cat "$1"; else sed 's#/usr/\(bin\|lib\)/deployctl#/usr/local/\1/deployctl#' "$1"; fi
+}
+
 json_list() { printf '"%s"\n' "$@" | paste -sd ,; }
 
 install_packages() {
@@ -141,7 +170,7 @@ put_serf() {
     put "$root/scripts/systemd/serf-state.conf" /etc/systemd/system/serf.service.d/deployctl.conf
     local tags='{}' others='[]'
     if [[ $kind == box ]]; then
-        put "$root/serf/box.json" /etc/serf/box.json
+        put - /etc/serf/box.json < <(in_place "$root/serf/box.json")
         tags="{\"images\": \"$roles\", \"environment\": \"$environment\"}"
     fi
     [[ ${#join[@]} -eq 0 ]] || others="[$(json_list "${join[@]}")]"
@@ -152,22 +181,56 @@ put_serf() {
     fi
 }
 
+units=(deployctl@.service deployctl-sync.service deployctl-sync.timer deployctl-terminate.service deployctl-service.service)
+
+is_installed() {
+    # shellcheck disable=SC2016 # dpkg-query fills it in
+    case $package in
+        *.deb)
+            [[ $(dpkg-query --show --showformat '${db:Status-Status} ${Version}' deployctl 2>/dev/null) == \
+                "installed $(dpkg-deb --field "$package" Version)" ]]
+            ;;
+        *.rpm) [[ $(rpm --query deployctl) == "$(rpm --query --package "$package")" ]] ;;
+    esac
+}
+
+put_package() {
+    if [[ -n $package ]] && ! is_installed; then
+        changed+=("$package")
+        case $package in
+            *.deb) run dpkg --install "$package" ;;
+            *.rpm) run rpm --upgrade "$package" ;;
+        esac
+    fi
+    # What an earlier run without a package wrote would hide the package's.
+    local file
+    for file in /usr/local/bin/deployctl /usr/local/lib/deployctl/autoscaling.sh "${units[@]/#//etc/systemd/system/}"; do
+        [[ -e $prefix$file ]] || continue
+        changed+=("$file")
+        if [[ -n $dry_run ]]; then say "would remove $prefix$file"; else say "removes $prefix$file" && as_root rm "$prefix$file"; fi
+    done
+}
+
+put_program() {
+    local file
+    put "$binary" /usr/local/bin/deployctl 755
+    [[ $kind == service ]] || put "$root/scripts/autoscaling.sh" /usr/local/lib/deployctl/autoscaling.sh 755
+    for file in "${units[@]}"; do
+        # The service's host has the service's, a box the others.
+        if [[ $file == *-service.service ]]; then [[ $kind == service ]]; else [[ $kind == box ]]; fi || continue
+        put - "/etc/systemd/system/$file" < <(in_place "$root/scripts/systemd/$file")
+    done
+}
+
 put_deployctl() {
     local group=root mode=600 file
     # The service does not run as root.
     [[ $kind == box ]] || { group=deployctl && mode=640; }
-    put "$binary" /usr/local/bin/deployctl 755
+    if [[ -n $packaged ]]; then put_package; else put_program; fi
     put "$config" /etc/deployctl/config.json
     for file in "${secrets[@]}"; do put "$file" "/etc/deployctl/$(basename "$file")" "$mode" "$group"; done
-    if [[ $kind == service ]]; then
-        put "$root/scripts/systemd/deployctl-service.service" /etc/systemd/system/deployctl-service.service
-        return
-    fi
+    [[ $kind == box ]] || return 0
     for role in ${roles//,/ }; do put "$compose/$role.yml" "/etc/deployctl/compose/$role.yml"; done
-    put "$root/scripts/autoscaling.sh" /usr/local/lib/deployctl/autoscaling.sh 755
-    for file in deployctl@.service deployctl-sync.service deployctl-sync.timer deployctl-terminate.service; do
-        put "$root/scripts/systemd/$file" "/etc/systemd/system/$file"
-    done
 }
 
 put_redis() {

@@ -123,6 +123,74 @@ fn provisioning_refuses_what_would_not_work() {
     refused(&["--what", "x"], "no such option: --what");
 }
 
+/// Everything that a package holds, in the scope's folder `root`, as if it were installed there.
+fn install_package(scope: &Scope) {
+    let manual = Path::new(env!("CARGO_BIN_EXE_deployctl")).with_file_name("examples/manual");
+    let mut lay = scope.command(project("scripts/packages.sh").to_str().unwrap());
+    lay.arg("lay").arg(scope.dir().join("laid")).arg(env!("CARGO_BIN_EXE_deployctl")).arg(manual);
+    run(&mut lay).ok();
+    run(scope.command("cp").args(["--recursive", "--no-target-directory", "laid/programs", "root"])).ok();
+    run(scope.command("cp").args(["--recursive", "--no-target-directory", "laid/files", "root"])).ok();
+}
+
+#[test]
+fn a_package_has_what_its_units_name_and_provisions_by_itself() {
+    require!("serf");
+    let scope = Scope::new();
+    install_package(&scope);
+    let root = scope.dir().join("root");
+    for entry in fs::read_dir(project("scripts/systemd")).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("deployctl") {
+            let unit = fs::read_to_string(root.join("usr/lib/systemd/system").join(&name)).unwrap();
+            for program in unit.lines().filter_map(|line| line.strip_prefix("ExecStart=/")) {
+                let program = program.split(' ').next().unwrap();
+                assert!(root.join(program).exists(), "{name} runs /{program}");
+            }
+        }
+    }
+
+    // What was there before, without a package, would hide it.
+    for old in ["root/usr/local/bin/deployctl", "root/etc/systemd/system/deployctl@.service"] {
+        scope.file(old, "of an earlier version");
+    }
+    // By its own copy, from which nothing may be missing.
+    let own = root.join("usr/share/deployctl/scripts/provision.sh");
+    for (kind, arguments) in [("box", vec![]), ("service", vec!["--redis-password", "password"])] {
+        scope.file("password", "secret\n");
+        let given = provision(&scope, kind);
+        let without_binary = given.get_args().collect::<Vec<_>>();
+        let at = without_binary.iter().position(|argument| *argument == "--binary").unwrap();
+        let mut command = scope.command(own.to_str().unwrap());
+        command.args(&without_binary[..at]).args(&without_binary[at + 2..]).args(arguments);
+        let said = run(&mut command).ok().stdout;
+        let hides = |line: &&str| line.contains("/usr/local/") || line.contains("/system/deployctl");
+        assert_eq!(said.lines().filter(|line| line.starts_with("writes ")).find(hides), None, "{said}");
+    }
+    assert!(!root.join("usr/local/bin/deployctl").exists());
+    assert!(!root.join("etc/systemd/system/deployctl@.service").exists());
+    let handlers = fs::read_to_string(root.join("etc/serf/box.json")).unwrap();
+    assert!(handlers.contains("user:deploy=/usr/bin/deployctl handle"), "{handlers}");
+    let refused = run(&mut provision(&scope, "box")).expect(1);
+    assert!(refused.stderr.contains("installed here as a package"), "{refused}");
+}
+
+#[test]
+fn both_packages_hold_what_is_laid_out() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--offline", "--no-deps", "--format-version", "1"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    let metadata = &run(&mut cargo).ok().json()["packages"][0]["metadata"];
+    let rows = |kind: &str| metadata[kind]["assets"].as_array().unwrap().clone();
+    let deb: Vec<_> = rows("deb").into_iter().map(|row| (row[0].clone(), row[1].clone(), row[2].clone())).collect();
+    let row = |row: serde_json::Value| (row["source"].clone(), row["dest"].clone(), row["mode"].clone());
+    assert_eq!(deb, rows("generate-rpm").into_iter().map(row).collect::<Vec<_>>());
+    for script in ["post_install_script", "pre_uninstall_script", "post_uninstall_script"] {
+        let path = metadata["generate-rpm"][script].as_str().unwrap();
+        assert!(path.starts_with(metadata["deb"]["maintainer-scripts"].as_str().unwrap()), "{path}");
+        run(Command::new("sh").arg("-n").arg(project(path))).ok();
+    }
+}
+
 #[test]
 fn the_key_that_is_none_starts_no_agent() {
     require!("serf");
@@ -141,8 +209,8 @@ fn units_are_what_systemd_understands() {
     for entry in fs::read_dir(project("scripts/systemd")).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
         let unit = fs::read_to_string(entry.path()).unwrap();
-        let unit = unit.replace("/usr/local/bin/deployctl", env!("CARGO_BIN_EXE_deployctl"));
-        scope.file(&format!("units/{name}"), &unit.replace("/usr/local/lib/deployctl/autoscaling.sh", &autoscaling));
+        let unit = unit.replace("/usr/bin/deployctl", env!("CARGO_BIN_EXE_deployctl"));
+        scope.file(&format!("units/{name}"), &unit.replace("/usr/lib/deployctl/autoscaling.sh", &autoscaling));
     }
     for name in [
         "deployctl@.service",
