@@ -8,6 +8,8 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 # shellcheck source-path=SCRIPTDIR source=machines/lib.sh
 source "$(dirname "$0")/machines/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=machines/package.sh
+source "$(dirname "$0")/machines/package.sh"
 cd "$root"
 
 if [[ ${1:-} != inside ]]; then
@@ -176,7 +178,7 @@ block sh 1 >"$dir/secrets.sh"
 check "step 1, secrets" bash -euc ". $dir/secrets.sh | tee $dir/hashes"
 check "configurations" configurations
 check "step 2, the service" as_documented deploys "$(command_of 'scripts/provision.sh service')"
-check "step 3, the box's token" laptop "$(section | grep -o 'cp token-[^)`]*')"
+check "step 3, the box's token" laptop "$(grep -o 'cp token-[^)`]*' "$document")"
 check "a registry login" registry_login box-1
 check "step 3, box-1" as_documented box-1 "$(command_of 'scripts/provision.sh box')"
 check "again changes nothing" as_documented box-1 "$(command_of 'scripts/provision.sh box') | grep 'every file is as it should be'"
@@ -186,7 +188,7 @@ check "no unit failed on deploys" on deploys bash -c '! systemctl --failed --no-
 check "image v2" push_image v2
 check "step 4, publish" laptop "$(command_of 'deployctl publish')"
 check "step 4, dry run" laptop "$(command_of 'deployctl start --role app --environment staging --dry-run')"
-check "step 4, start" laptop "$(section | grep -x '\$ deployctl start.*--wait' | sed 's/^\$ //')"
+check "step 4, start" laptop "$(grep -x '\$ deployctl start.*--wait' "$document" | head -n 1 | sed 's/^\$ //')"
 check "box-1 has v2" serves box-1 v2
 check "box-1 is in service" serving box-1
 check "modes on deploys" modes deploys
@@ -286,6 +288,13 @@ echo Terminated >"$dir/cloud/10.77.0.14.state"
 check "the terminate hook is answered" within 60 hook_answered LifecycleActionResult=CONTINUE
 check "box-4 is out of service" serving box-1 box-2 box-3
 check "its agent has left for good" on box-4 sh -c '! systemctl is-active serf'
+
+package=$(find "$root/target/packages" -maxdepth 1 -name 'deployctl_*.deb' 2>/dev/null)
+if [[ -n $package ]]; then
+    package_steps "$(command_of "$provision")" "$(command_of 'scripts/provision.sh service')"
+else
+    say "NO PACKAGE: make packages makes one, and it is tried here"
+fi
 
 for number in 1 2 3; do check "modes on box-$number" modes "box-$number"; done
 
