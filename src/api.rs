@@ -11,7 +11,7 @@ pub use self::{
         Audit, AuditEntry, Completed, Deploys, Freeze, Freezes, NewBlame, NewCancel, NewDeploy, NewFreeze, NewMove,
         NewPause, NewRelease, Releases, Running, RunningBoxes,
     },
-    deploy::{BoxRow, Deploy, Kind, Pause, Phase, State, Step},
+    deploy::{BoxRow, Deploy, Kind, LAST_WORDS, Pause, Phase, STAYS_OUT, State, Step},
 };
 use crate::names::{BoxName, Environment, Role, Tag};
 

@@ -15,7 +15,7 @@ use super::{
     step_error::{Outcome, StepError, describe},
 };
 use crate::{
-    api::{Phase, State},
+    api::{Phase, STAYS_OUT, State},
     client,
     config::duration,
     load_balancer::Waiting,
@@ -285,7 +285,7 @@ impl BoxRole<'_> {
             }
             Err(error) => {
                 error!("{}: THIS BOX STAYS OUT OF SERVICE: {error:#}; mend it, then `deployctl run`", self.place);
-                let detail = format!("{why}; stays out of service: {error:#}");
+                let detail = format!("{why}{STAYS_OUT}{error:#}");
                 self.say(plan, Phase::Failed, detail, false);
             }
         }

@@ -188,6 +188,12 @@ pub struct Pause {
     pub at: String,
 }
 
+/// In a box's detail, what stands between what a container did and what it said last.
+pub const LAST_WORDS: &str = ", its last words: ";
+
+/// In a box's detail, what stands between the cause and why the box could not come back into service.
+pub const STAYS_OUT: &str = "; stays out of service: ";
+
 /// One box in a deploy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoxRow {

@@ -173,12 +173,12 @@ fn what_runs(style: Style, running: &[Running]) -> Vec<String> {
 /// One deploy: its line, and the boxes of one that goes on or did not end well.
 fn deploy(style: Style, deploy: &Deploy, locks: &Locks, now: Timestamp, most_boxes: usize) -> Vec<String> {
     let when = deploy.ended_at.as_deref().map(|at| format!(", {} ago", age(now, at))).unwrap_or_default();
-    let mut lines = vec![screen::outcome(style, deploy, now)];
+    let mut lines = screen::outcome(style, deploy, now);
     lines.push(style.paint(Paint::Dim, &format!("  {} {} by {}{when}", deploy.kind, deploy.id, deploy.by)));
     lines.extend(deploy.compare.iter().map(|compare| style.paint(Paint::Dim, &format!("  what changes: {compare}"))));
     if deploy.state != State::Deployed && !deploy.boxes.is_empty() {
-        lines
-            .extend(screen::boxes(style, deploy, &locks.locks, now, most_boxes).iter().map(|line| format!("  {line}")));
+        let table = screen::boxes(style, deploy, &locks.locks, now, most_boxes);
+        lines.extend(table.iter().map(|line| style.fit(&format!("  {line}"))));
     }
     lines
 }

@@ -87,8 +87,7 @@ pub fn to_its_end(service: &Client, deploy: Deploy) -> Result<Exit> {
             Err(error) => return Err(error.into()),
         }
     }
-    view.close()?;
-    tell_the_end(service, &deploy)
+    tell_the_end(service, &deploy, view.end()?)
 }
 
 fn say_that_it_goes_on(place: &Place) -> io::Result<()> {
@@ -127,14 +126,14 @@ impl View {
         self.remarked = false;
         let now = Timestamp::now();
         if let Some(live) = &mut self.live {
-            self.lines = vec![screen::outcome(self.style, deploy, now)];
+            self.lines = screen::outcome(self.style, deploy, now);
             let most = Live::size().0.saturating_sub(6);
             self.lines.extend(screen::boxes(self.style, deploy, locks, now, most));
             return live.draw(&self.lines);
         }
         let mut lines = changes(&self.phases, deploy, &mut self.said);
         if self.state.replace(deploy.state) != Some(deploy.state) && !deploy.state.is_ended() {
-            lines.insert(0, screen::outcome(self.style, deploy, now));
+            lines.splice(0..0, screen::outcome(self.style, deploy, now));
         }
         self.phases = deploy.boxes.iter().map(|row| (row.name.clone(), row.phase)).collect();
         screen::print(lines)
@@ -154,6 +153,14 @@ impl View {
         Ok(())
     }
 
+    /// Takes the table away: what came of it is told instead. Answers the causes that were told already.
+    fn end(mut self) -> io::Result<Vec<String>> {
+        if let Some(live) = &mut self.live {
+            live.clear()?;
+        }
+        Ok(self.said)
+    }
+
     /// Leaves the last table where it stands.
     fn close(&mut self) -> io::Result<()> {
         match &mut self.live {
@@ -163,8 +170,8 @@ impl View {
     }
 }
 
-/// One line for each box whose phase is not the one before: `04:30:01 box-1 waiting → draining`. What the boxes of a
-/// broken release say is the same for all of them: a detail that was `said` is not repeated.
+/// One line for each box whose phase is not the one before: `04:30:01Z box-1 waiting → draining`. A cause has a line of
+/// its own, once: what was `said` is not repeated.
 fn changes(before: &BTreeMap<BoxName, Phase>, deploy: &Deploy, said: &mut Vec<String>) -> Vec<String> {
     let mut changed: Vec<_> = deploy.boxes.iter().filter(|row| before.get(&row.name) != Some(&row.phase)).collect();
     changed.sort_by(|a, b| a.since.cmp(&b.since));
@@ -172,29 +179,40 @@ fn changes(before: &BTreeMap<BoxName, Phase>, deploy: &Deploy, said: &mut Vec<St
     for row in changed {
         let from = before.get(&row.name).map(|phase| format!("{phase} → ")).unwrap_or_default();
         let clock = row.since.split(['T', '.', 'Z']).nth(1).unwrap_or(&row.since);
-        let detail = row.detail.as_deref().map(screen::one_line).unwrap_or_default();
-        let news = if said.iter().any(|said| said.contains(&detail)) || detail.is_empty() {
-            String::new()
-        } else {
-            format!(" ({detail})")
-        };
-        lines.push(format!("{clock} {} {from}{}{news}", row.name, row.phase));
-        said.push(detail);
+        lines.push(format!("{clock}Z {} {from}{}", row.name, row.phase));
+        lines
+            .extend(screen::news(deploy, row).and_then(|news| first_time(said, &news)).map(|news| format!("  {news}")));
     }
+    lines.extend(
+        screen::causes(deploy).iter().filter_map(|cause| first_time(said, cause)).map(|cause| format!("  {cause}")),
+    );
     lines
 }
 
+/// `text`, unless it tells what was `said` before.
+fn first_time(said: &mut Vec<String>, text: &str) -> Option<String> {
+    let bare = text.strip_prefix("cause: ").unwrap_or(text);
+    let new = !said.iter().any(|said| screen::is_told(said, bare));
+    new.then(|| {
+        said.push(bare.to_owned());
+        text.to_owned()
+    })
+}
+
 /// Prints how `deploy` ended, with the evidence where its release is broken, and answers the exit code that says so.
-fn tell_the_end(service: &Client, deploy: &Deploy) -> Result<Exit> {
-    let now = Timestamp::now();
-    let mut lines = vec![screen::outcome(Style::for_stdout(), deploy, now)];
+/// Causes that were `said` before are not repeated.
+fn tell_the_end(service: &Client, deploy: &Deploy, mut said: Vec<String>) -> Result<Exit> {
+    let style = Style::for_stdout();
+    let mut lines = screen::outcome(style, deploy, Timestamp::now());
+    let causes: Vec<String> = lines.drain(1..).collect();
+    lines.extend(causes.into_iter().filter(|cause| first_time(&mut said, cause.trim_start()).is_some()));
     if deploy.state != State::Deployed {
         lines.push(format!("boxes: {}", screen::counts(&deploy.boxes)));
         let bad =
             deploy.boxes.iter().filter(|row| matches!(row.phase, Phase::Failed | Phase::Lost | Phase::RolledBack));
         lines.extend(bad.map(|row| {
             let detail = screen::news(deploy, row).map(|detail| format!(": {detail}")).unwrap_or_default();
-            format!("  {} {}{detail}", row.name, row.phase)
+            style.fit(&format!("  {} {}{detail}", row.name, row.phase))
         }));
     }
     if deploy.state == State::Broken {
@@ -217,8 +235,8 @@ fn tell_the_end(service: &Client, deploy: &Deploy) -> Result<Exit> {
     })
 }
 
-/// What a broken release left behind: the reason, where the deploy does not give the same one, and its container's last
-/// words, indented.
+/// What a broken release left behind: the cause, where the deploy does not give the same one, and its container's last
+/// words, indented and whole, but once where each restart repeats them.
 pub fn evidence(release: &Release, deploy: &Deploy) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(reason) = release.reason.as_ref().filter(|reason| deploy.reason.as_ref() != Some(reason)) {
@@ -226,7 +244,7 @@ pub fn evidence(release: &Release, deploy: &Deploy) -> Vec<String> {
     }
     if let Some(logs) = release.logs.as_ref().filter(|logs| !logs.trim().is_empty()) {
         lines.push("the evidence:".to_owned());
-        lines.extend(logs.lines().map(|line| format!("  {line}")));
+        lines.extend(screen::once(logs).iter().map(|line| format!("  {line}")));
     }
     lines
 }
@@ -252,8 +270,8 @@ mod tests {
             [("a", Phase::Starting), ("b", Phase::Waiting)].map(|(name, phase)| (name.parse().unwrap(), phase));
         let (before, mut said) = (before.into(), Vec::new());
         let told = changes(&before, &deploy, &mut said);
-        assert_eq!(told, ["00:00:05 c draining", "00:00:09 a starting → failed (no space left)"]);
+        assert_eq!(told, ["00:00:05Z c draining", "00:00:09Z a starting → failed", "  no space left"]);
         let told = changes(&before, &deploy, &mut said);
-        assert_eq!(told[1], "00:00:09 a starting → failed", "the detail is repeated");
+        assert_eq!(told[1..], ["00:00:09Z a starting → failed"], "the detail is repeated");
     }
 }

@@ -20,6 +20,7 @@ use super::{
     judge::{Fault, Look, Verdict, Wait, judge, time_to_start},
 };
 use crate::{
+    api::LAST_WORDS,
     config::Health,
     pause::{jittered, pause},
     process::last_lines,
@@ -135,7 +136,7 @@ impl Project {
         let logs = self.logs(&fault.container).unwrap_or_else(|e| format!("{e:#}"));
         let words = last_lines(&rendered.mask().apply(&logs));
         let reason = rendered.mask().apply(&fault.reason);
-        if words.is_empty() { reason } else { format!("{reason}, its last words: {words}") }
+        if words.is_empty() { reason } else { format!("{reason}{LAST_WORDS}{words}") }
     }
 }
 

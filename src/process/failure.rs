@@ -138,12 +138,18 @@ pub fn command_line(argv: &[String]) -> String {
     cut(&shown.collect::<Vec<_>>().join(" "))
 }
 
-/// What a program said last: at most three lines in one, without control characters; empty when it said nothing.
+/// What a program said last: at most three lines in one, without control characters; empty when it said nothing. A line
+/// that each of its restarts repeats stands there once.
 #[must_use]
 pub fn last_lines(text: &str) -> String {
     let clean = without_escapes(text);
-    let lines: Vec<&str> = clean.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(LINES)..].join(" | ");
+    let mut lines: Vec<&str> = Vec::new();
+    for line in clean.lines().map(str::trim).filter(|line| !line.is_empty()).rev() {
+        if lines.len() < LINES && !lines.contains(&line) {
+            lines.insert(0, line);
+        }
+    }
+    let last = lines.join(" | ");
     let over = last.chars().count().saturating_sub(CHARACTERS);
     if over == 0 { last } else { format!("…{}", last.chars().skip(over).collect::<String>()) }
 }
@@ -182,6 +188,8 @@ mod tests {
     fn an_error_is_one_line_with_the_last_words() {
         let stderr = "one\ntwo\n\u{1b}[31mthree\u{1b}[0m\n\n four \u{7}\r\n";
         assert_eq!(exit(stderr).to_string(), "docker-compose up -d: exit code 1: two | three | four");
+        let restarts = "app starts\nno database\n".repeat(4);
+        assert_eq!(exit(&restarts).to_string(), "docker-compose up -d: exit code 1: app starts | no database");
         assert_eq!(exit("").to_string(), "docker-compose up -d: exit code 1: something else");
         let long = exit(&"x".repeat(10_000)).to_string();
         assert!(long.contains(": …xxx") && long.chars().count() < 450, "{long}");

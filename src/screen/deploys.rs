@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Cell, Paint, Style, one_line};
+use super::{Cell, Paint, Style, causes, news, one_line};
 use crate::{
     api::{BoxRow, Deploy, LockRow, Phase, State},
     config::duration,
@@ -95,28 +95,21 @@ pub fn boxes(style: Style, deploy: &Deploy, locks: &[LockRow], now: Timestamp, m
     lines
 }
 
-/// What a box has to say beyond the reason of the whole deploy.
-#[must_use]
-pub fn news(deploy: &Deploy, row: &BoxRow) -> Option<String> {
-    let detail = row.detail.as_deref().map(one_line).filter(|detail| !detail.is_empty())?;
-    let reason = deploy.reason.as_deref().map(one_line).unwrap_or_default();
-    let known = !reason.is_empty() && (reason.contains(&detail) || detail.contains(&reason));
-    (!known).then_some(detail)
-}
-
 /// What keeps a deploy from going on: a person, a gate, or its step.
-fn halts(style: Style, deploy: &Deploy, now: Timestamp) -> String {
-    let text = match (&deploy.pause, &deploy.gate) {
-        (Some(pause), _) => format!("paused for {} by {}: {}", age(now, &pause.at), pause.by, one_line(&pause.reason)),
-        (None, Some(gate)) => format!("held: {}", one_line(gate)),
-        (None, None) => return step(style, deploy, now),
-    };
-    format!("; {}", style.paint(Paint::Yellow, &text))
+#[must_use]
+pub fn halt(deploy: &Deploy, now: Timestamp) -> Option<String> {
+    match (&deploy.pause, &deploy.gate) {
+        (Some(pause), _) => {
+            Some(format!("paused for {} by {}: {}", age(now, &pause.at), pause.by, one_line(&pause.reason)))
+        }
+        (None, Some(gate)) => Some(format!("held: {}", one_line(gate))),
+        (None, None) => step(deploy, now),
+    }
 }
 
 /// `step 1 of 3: box-4 serves v42 for 2m 10s of 5m`.
-fn step(style: Style, deploy: &Deploy, now: Timestamp) -> String {
-    let Some(step) = &deploy.step else { return String::new() };
+fn step(deploy: &Deploy, now: Timestamp) -> Option<String> {
+    let step = deploy.step.as_ref()?;
     let done: Vec<&str> =
         deploy.boxes.iter().filter(|row| row.phase == Phase::Done).map(|row| row.name.as_str()).collect();
     let who = match done[..] {
@@ -131,7 +124,7 @@ fn step(style: Style, deploy: &Deploy, now: Timestamp) -> String {
         }
         _ => format!("{} first", count(step.boxes)),
     };
-    format!("; {}", style.paint(Paint::Blue, &format!("step {} of {}: {text}", step.number, step.of)))
+    Some(format!("step {} of {}: {text}", step.number, step.of))
 }
 
 /// How much a person wants to see a box in this phase.
@@ -145,9 +138,24 @@ fn interest(phase: Phase) -> u8 {
     }
 }
 
-/// Where a deploy stands, or how it ended, in one line.
+/// Where a deploy stands, or how it ended, in one line; below it what halts it and why it ended so, each in a line.
 #[must_use]
-pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> String {
+pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> Vec<String> {
+    let mut lines = vec![style.fit(&headline_of(style, deploy, now))];
+    let mut below = |paint, text: &str| lines.push(style.paint(paint, &style.fit(&format!("  {text}"))));
+    if deploy.state == State::Rolling
+        && let Some(halt) = halt(deploy, now)
+    {
+        let stands = deploy.pause.is_some() || deploy.gate.is_some();
+        below(if stands { Paint::Yellow } else { Paint::Blue }, &halt);
+    }
+    for cause in causes(deploy) {
+        below(if cause.starts_with("cause") { Paint::Yellow } else { Paint::Plain }, &cause);
+    }
+    lines
+}
+
+fn headline_of(style: Style, deploy: &Deploy, now: Timestamp) -> String {
     let place = format!("{} in {}", deploy.role, deploy.environment);
     let tag = &deploy.tag;
     let took = deploy.ended_at.as_deref().map_or_else(String::new, |ended| {
@@ -156,28 +164,24 @@ pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> String {
             _ => String::new(),
         }
     });
-    let reason = deploy.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
     match deploy.state {
-        State::Queued => format!("{place}: {tag} is queued{reason}"),
+        State::Queued => format!("{place}: {tag} is queued"),
         State::Rolling => {
             let done = deploy.size.saturating_sub(deploy.remaining);
             let state = style.paint(Paint::Blue, "rolling");
             let (tags, age, size, locks) =
                 (tags(deploy), age(now, &deploy.started_at), count(deploy.size), deploy.locks);
-            format!(
-                "{place}: {tags}, {state} for {age}: {done} of {size} finished, {locks} at a time{reason}{}",
-                halts(style, deploy, now)
-            )
+            format!("{place}: {tags}, {state} for {age}: {done} of {size} finished, {locks} at a time")
         }
         State::Deployed => {
             let state = style.paint(Paint::Green, "deployed");
-            format!("{place}: {tag} is {state} on {}{took}{reason}", count(deploy.size))
+            format!("{place}: {tag} is {state} on {}{took}", count(deploy.size))
         }
-        State::Broken => format!("{place}: {tag} is {}{took}{reason}", style.paint(Paint::Red, "broken")),
+        State::Broken => format!("{place}: {tag} is {}{took}", style.paint(Paint::Red, "broken")),
         State::Cancelled => {
-            format!("{place}: the deploy of {tag} was {}{took}{reason}", style.paint(Paint::Yellow, "cancelled"))
+            format!("{place}: the deploy of {tag} was {}{took}", style.paint(Paint::Yellow, "cancelled"))
         }
-        State::Failed => format!("{place}: the deploy of {tag} {}{took}{reason}", style.paint(Paint::Red, "failed")),
+        State::Failed => format!("{place}: the deploy of {tag} {}{took}", style.paint(Paint::Red, "failed")),
     }
 }
 
@@ -226,17 +230,6 @@ mod tests {
     }
 
     #[test]
-    fn a_box_says_only_what_the_deploy_has_not_said() {
-        let mut boxes = [row("a", "rolled_back"), row("b", "cancelled"), row("c", "rolled_back")];
-        for (row, detail) in boxes.iter_mut().zip(["exit code 1", "broken: a: exit code 1", "no space left"]) {
-            row["detail"] = detail.into();
-        }
-        let deploy = deploy(json!({"state": "broken", "reason": "a: exit code 1", "boxes": boxes}));
-        let said: Vec<Option<String>> = deploy.boxes.iter().map(|row| news(&deploy, row)).collect();
-        assert_eq!(said, [None, None, Some("no space left".to_owned())]);
-    }
-
-    #[test]
     fn of_many_boxes_those_that_matter_are_shown() {
         let deploy =
             deploy(json!({"boxes": [row("a", "waiting"), row("b", "done"), row("c", "failed"), row("d", "starting")]}));
@@ -250,19 +243,29 @@ mod tests {
         let shown = |patch| outcome(Style::plain(), &deploy(patch), now());
         assert_eq!(
             shown(json!({"remaining": 12})),
-            "app in staging: v41 → v42, rolling for 1m 5s: 48 of 60 boxes finished, 20 at a time"
+            ["app in staging: v41 → v42, rolling for 1m 5s: 48 of 60 boxes finished, 20 at a time"]
         );
         assert_eq!(
             shown(json!({"remaining": 59, "boxes": [row("box-4", "done")], "step": {
                 "number": 1, "of": 3, "boxes": 1, "lasts_ms": 300_000, "since": "2026-01-01T00:00:30Z",
             }})),
-            "app in staging: v41 → v42, rolling for 1m 5s: 1 of 60 boxes finished, 20 at a time; \
-             step 1 of 3: box-4 serves v42 for 35s of 5m"
+            [
+                "app in staging: v41 → v42, rolling for 1m 5s: 1 of 60 boxes finished, 20 at a time",
+                "  step 1 of 3: box-4 serves v42 for 35s of 5m"
+            ]
         );
         assert_eq!(
             shown(json!({"state": "broken", "reason": "exit code 1", "ended_at": "2026-01-01T00:02:03Z"})),
-            "app in staging: v42 is broken after 2m 3s: exit code 1"
+            ["app in staging: v42 is broken after 2m 3s", "  cause: exit code 1"]
         );
-        assert_eq!(shown(json!({"state": "deployed", "size": 2})), "app in staging: v42 is deployed on 2 boxes");
+        assert_eq!(shown(json!({"state": "deployed", "size": 2})), ["app in staging: v42 is deployed on 2 boxes"]);
+    }
+
+    #[test]
+    fn a_long_cause_is_cut_on_a_terminal_and_whole_in_a_log() {
+        let broken = deploy(json!({"state": "broken", "reason": "no ".repeat(100)}));
+        let lines = outcome(Style::plain().with_columns(80), &broken, now());
+        assert!(lines[1].ends_with('…') && lines[1].chars().count() == 80, "{lines:?}");
+        assert!(outcome(Style::plain(), &broken, now())[1].len() > 300);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write as _};
 
+use super::style::cut;
+
 /// A part of the terminal, at the cursor, that is drawn again and again.
 #[derive(Debug, Default)]
 pub struct Live {
@@ -49,22 +51,6 @@ fn redrawn(drawn: usize, lines: &[String], width: usize) -> String {
     text
 }
 
-/// The first `width` columns of a line: a longer one would wrap, and the count of lines be wrong. Escape sequences take
-/// no column.
-fn cut(line: &str, width: usize) -> String {
-    let (mut cut, mut columns, mut escape) = (String::new(), 0, false);
-    for c in line.chars() {
-        let visible = !escape && c != '\u{1b}';
-        if visible && columns == width {
-            continue;
-        }
-        columns += usize::from(visible);
-        escape = c == '\u{1b}' || (escape && c != 'm');
-        cut.push(c);
-    }
-    cut
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,11 +60,5 @@ mod tests {
         let lines = ["a".to_owned(), "b".to_owned()];
         assert_eq!(redrawn(0, &lines, 80), "\u{1b}[Ja\nb\n");
         assert_eq!(redrawn(2, &lines[..1], 80), "\u{1b}[2A\r\u{1b}[Ja\n");
-    }
-
-    #[test]
-    fn a_long_line_is_cut_and_its_colour_ends() {
-        assert_eq!(cut("abc\u{1b}[31mdef\u{1b}[0m", 4), "abc\u{1b}[31md\u{1b}[0m");
-        assert_eq!(cut("abc", 80), "abc");
     }
 }

@@ -1,6 +1,7 @@
 //! What a person sees: errors, colour, tables. Colour only on a terminal, and not where `NO_COLOR` is set
 //! (<https://no-color.org>).
 
+mod cause;
 mod deploys;
 mod live;
 mod style;
@@ -11,7 +12,8 @@ use std::{
 };
 
 pub use self::{
-    deploys::{age, boxes, counts, headline, news, outcome},
+    cause::{causes, is_told, news, once},
+    deploys::{age, boxes, counts, halt, headline, outcome},
     live::Live,
     style::{Cell, Paint, Style},
 };

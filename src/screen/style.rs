@@ -1,8 +1,8 @@
 //! Colour, and tables whose columns line up with and without it.
 
-use std::{env, fmt::Display};
+use std::{cmp::Ordering, env, fmt::Display};
 
-use super::is_terminal;
+use super::{Live, is_terminal};
 
 /// What a text looks like on a terminal ([ECMA-48](https://ecma-international.org/publications-and-standards/standards/ecma-48/), SGR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +37,39 @@ impl Paint {
     }
 }
 
-/// Whether there is colour.
+/// Whether there is colour, and how long a line may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
     colour: bool,
+    /// A terminal's width; lines in a log are whole.
+    columns: Option<usize>,
 }
 
 impl Style {
     /// For stdout as it is.
     #[must_use]
     pub fn for_stdout() -> Self {
-        Self { colour: is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        let terminal = is_terminal();
+        let colour = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { colour, columns: terminal.then(|| Live::size().1) }
     }
 
-    /// Without colour.
+    /// Without colour, for a log.
     #[must_use]
     pub fn plain() -> Self {
-        Self { colour: false }
+        Self { colour: false, columns: None }
+    }
+
+    /// The same with lines of at most so many columns.
+    #[must_use]
+    pub fn with_columns(self, columns: usize) -> Self {
+        Self { columns: Some(columns), ..self }
+    }
+
+    /// `line`, cut to the terminal's width.
+    #[must_use]
+    pub fn fit(self, line: &str) -> String {
+        self.columns.map_or_else(|| line.to_owned(), |columns| cut(line, columns))
     }
 
     /// `text`, painted.
@@ -66,13 +82,13 @@ impl Style {
         }
     }
 
-    /// The rows as lines, each column as wide as its widest cell; nothing behind the last one.
+    /// The rows as lines that fit, each column as wide as its widest cell; nothing behind the last one.
     #[must_use]
     pub fn table(self, rows: &[Vec<Cell>]) -> Vec<String> {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
-        rows.iter().map(|row| self.line(row, &widths)).collect()
+        rows.iter().map(|row| self.fit(&self.line(row, &widths))).collect()
     }
 
     fn line(self, row: &[Cell], widths: &[usize]) -> String {
@@ -86,6 +102,37 @@ impl Style {
         }
         line
     }
+}
+
+/// The first `width` columns of a line, with a mark where it is cut. Escape sequences take no column.
+pub(super) fn cut(line: &str, width: usize) -> String {
+    let length = columns(line);
+    if length <= width {
+        return line.to_owned();
+    }
+    let (mut cut, mut column, mut escape) = (String::new(), 0, false);
+    for c in line.chars() {
+        let visible = !escape && c != '\u{1b}';
+        column += usize::from(visible);
+        escape = c == '\u{1b}' || (escape && c != 'm');
+        match column.cmp(&width) {
+            Ordering::Equal if visible => cut.push('…'),
+            // Colours end where the whole line would have ended them.
+            Ordering::Greater if visible => {}
+            _ => cut.push(c),
+        }
+    }
+    cut
+}
+
+fn columns(line: &str) -> usize {
+    let mut escape = false;
+    let visible = |c: &char| {
+        let visible = !escape && *c != '\u{1b}';
+        escape = *c == '\u{1b}' || (escape && *c != 'm');
+        visible
+    };
+    line.chars().filter(visible).count()
 }
 
 /// One cell of a table.
@@ -130,7 +177,16 @@ mod tests {
             vec![Cell::plain("b"), Cell::new(Paint::Red, "rolled_back"), Cell::plain("why\n\u{7}not")],
         ];
         assert_eq!(Style::plain().table(&rows), ["box-1  done", "b      rolled_back  why not"]);
-        let coloured = Style { colour: true }.table(&rows);
+        let coloured = Style { colour: true, columns: None }.table(&rows);
         assert_eq!(coloured[1], "b      \u{1b}[31mrolled_back\u{1b}[0m  why not");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_and_its_colour_ends() {
+        assert_eq!(cut("abc\u{1b}[31mdef\u{1b}[0m", 4), "abc\u{1b}[31m…\u{1b}[0m");
+        assert_eq!(cut("abcdef", 3), "ab…");
+        for whole in ["abc", "\u{1b}[31mabc\u{1b}[0m"] {
+            assert_eq!((cut(whole, 80), cut(whole, 3)), (whole.to_owned(), whole.to_owned()));
+        }
     }
 }

@@ -103,7 +103,10 @@ fn a_broken_release_is_refused_with_its_reason() {
     wait_said(&watch, "box-1 expected");
     setup.deployctl("cancel -r app -e staging --broken --reason it-loses-orders").ok();
     assert_eq!(exit_code(&mut watch, SOON), Some(4), "{}", watch.log());
-    assert!(watch.log().contains("it-loses-orders"), "{}", watch.log());
+    assert_eq!(watch.log().matches("it-loses-orders").count(), 1, "{}", watch.log());
+    assert!(watch.log().lines().any(|line| line == "  cause: it-loses-orders"), "{}", watch.log());
+    let status = setup.deployctl("status").ok();
+    assert_eq!(status.stdout.matches("it-loses-orders").count(), 1, "{status}");
     setup.deployctl("start -r app -e staging -t v1").expect(1).one_line(&["v1", "broken", "it-loses-orders"]);
     setup.deployctl("start -r app -e staging -t v1 --wait").expect(4);
     setup.deployctl("start -r app -e staging -t v1 --force").ok();
@@ -122,7 +125,12 @@ fn on_a_terminal_a_table_is_drawn_again_in_place() {
     let up_and_clear = "A\r\u{1b}[J";
     wait_said(&watch, up_and_clear);
     wait_said(&watch, "box-1  \u{1b}[2mexpected");
-    setup.deployctl("cancel -r app -e staging --reason enough").ok();
+    let long = "enough-".repeat(40);
+    setup.deployctl(&format!("cancel -r app -e staging --reason {long}")).ok();
     assert_eq!(exit_code(&mut watch, SOON), Some(3), "{}", watch.log());
-    assert!(watch.log().contains("enough"), "{}", watch.log());
+    let log = watch.log();
+    let end: Vec<&str> = log.rsplit("\u{1b}[J").next().unwrap_or_default().lines().collect();
+    let cause = end.iter().find(|line| line.contains("cause: enough-")).unwrap_or_else(|| panic!("{log}"));
+    assert!(cause.contains('…') && cause.len() < 110, "a line of the terminal's width: {cause}");
+    assert!(end.iter().all(|line| !line.contains("enough-") || line == cause), "{end:?}");
 }
