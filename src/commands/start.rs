@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Starts a deploy.
-pub fn start(config: &Config, args: &Start) -> Result<Exit> {
+pub fn start(config: &Config, args: &Start, verbose: bool) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
     let deploy = service.start(&NewDeploy {
@@ -35,19 +35,19 @@ pub fn start(config: &Config, args: &Start) -> Result<Exit> {
         screen::print(deploy.compare.iter().map(|compare| format!("what changes: {compare}")))?;
         return Ok(Exit::Done);
     }
-    follow(&service, &place, deploy, args.wait)
+    follow(&service, &place, deploy, args.wait.then_some(verbose))
 }
 
 /// Deploys the last complete other tag.
-pub fn rollback(config: &Config, args: &Rollback) -> Result<Exit> {
+pub fn rollback(config: &Config, args: &Rollback, verbose: bool) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
     let deploy = service.rollback(&place, args.tag.as_ref(), args.reason.as_deref());
-    follow(&service, &place, deploy, args.wait)
+    follow(&service, &place, deploy, args.wait.then_some(verbose))
 }
 
 /// Starts in the next environment what one runs.
-pub fn promote(config: &Config, args: &Promote) -> Result<Exit> {
+pub fn promote(config: &Config, args: &Promote, verbose: bool) -> Result<Exit> {
     let service = super::service(config)?;
     let source = Place { environment: args.from.clone(), role: args.role.clone() };
     let deploy = service.promote(&source, args.reason.as_deref());
@@ -55,15 +55,15 @@ pub fn promote(config: &Config, args: &Promote) -> Result<Exit> {
         Ok(deploy) => Place { environment: deploy.environment.clone(), role: deploy.role.clone() },
         Err(_) => source,
     };
-    follow(&service, &place, deploy, args.wait)
+    follow(&service, &place, deploy, args.wait.then_some(verbose))
 }
 
-/// Says what began, and watches it where that was asked for.
-fn follow(service: &Client, place: &Place, deploy: Result<Deploy, Error>, wait: bool) -> Result<Exit> {
+/// Says what began, and watches it where that was asked for: `watch` says whether each change has a line.
+fn follow(service: &Client, place: &Place, deploy: Result<Deploy, Error>, watch: Option<bool>) -> Result<Exit> {
     let deploy = match deploy {
         Ok(deploy) => deploy,
         // With --wait, a broken release has its own exit code.
-        Err(error) if wait && error.kind() == Some("broken") => return Err(Exit::Broken.because(error)),
+        Err(error) if watch.is_some() && error.kind() == Some("broken") => return Err(Exit::Broken.because(error)),
         Err(error) => return Err(error.into()),
     };
     screen::print([screen::headline(&deploy)])?;
@@ -71,8 +71,8 @@ fn follow(service: &Client, place: &Place, deploy: Result<Deploy, Error>, wait: 
     if deploy.state == State::Queued {
         screen::print([format!("queued: it starts when what rolls for {place} has ended")])?;
     }
-    if wait {
-        return watch::to_its_end(service, deploy);
+    if let Some(verbose) = watch {
+        return watch::to_its_end(service, deploy, verbose);
     }
     let (role, environment) = (&place.role, &place.environment);
     screen::print([format!("`deployctl status -r {role} -e {environment} --watch` shows it")])?;

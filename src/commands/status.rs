@@ -51,22 +51,30 @@ struct Json<'a> {
 
 fn watch(service: &Client, filter: &Filter) -> Result<Exit> {
     let interrupt = Interrupt::listen()?;
-    let style = Style::for_stdout();
     let mut live = screen::is_terminal().then(Live::default);
+    let begun = Timestamp::now();
     let mut before = Vec::new();
     loop {
-        let lines = match Seen::look(service, filter) {
-            Ok(seen) => seen.lines(style, Timestamp::now(), Live::size().0 / 2),
-            Err(error) if error.may_pass() => vec![style.paint(Paint::Yellow, &error.to_string())],
+        // A terminal may have another width now.
+        let style = Style::for_stdout();
+        let (lines, facts) = match Seen::look(service, filter) {
+            Ok(seen) => {
+                let lines = seen.lines(style, Timestamp::now(), Live::size().0 / 2);
+                (lines, seen.without_renewals().lines(style, begun, usize::MAX))
+            }
+            Err(error) if error.may_pass() => {
+                let lines = vec![style.paint(Paint::Yellow, &error.to_string())];
+                (lines.clone(), lines)
+            }
             Err(error) => return Err(error.into()),
         };
         match &mut live {
             Some(live) => live.draw(&lines)?,
-            // Where nothing can be drawn again, only what is new is worth a line.
-            None if lines != before => screen::print(&lines)?,
+            // Where nothing can be drawn again, only what is new is worth a line; that time passes is not.
+            None if facts != before => screen::print(&lines)?,
             None => {}
         }
-        before = lines;
+        before = facts;
         if !interrupt.sleep(LOOK) {
             return Ok(Exit::Done);
         }
@@ -109,6 +117,19 @@ impl Seen {
             })
             .collect();
         Ok(seen)
+    }
+
+    /// The same, but for what changes while nothing happens.
+    fn without_renewals(mut self) -> Self {
+        for locks in self.locks.values_mut() {
+            for lock in &mut locks.locks {
+                (lock.renewed, lock.expires_in_ms) = (String::new(), 0);
+            }
+            for out in &mut locks.out {
+                out.renewed = String::new();
+            }
+        }
+        self
     }
 
     /// The newest deploy of each place, by place.
@@ -174,6 +195,9 @@ fn what_runs(style: Style, running: &[Running]) -> Vec<String> {
 fn deploy(style: Style, deploy: &Deploy, locks: &Locks, now: Timestamp, most_boxes: usize) -> Vec<String> {
     let when = deploy.ended_at.as_deref().map(|at| format!(", {} ago", age(now, at))).unwrap_or_default();
     let mut lines = screen::outcome(style, deploy, now);
+    if style.is_for_terminal() {
+        lines.extend(screen::progress(style, deploy, locks.out.len(), now).map(|line| format!("  {line}")));
+    }
     lines.push(style.paint(Paint::Dim, &format!("  {} {} by {}{when}", deploy.kind, deploy.id, deploy.by)));
     lines.extend(deploy.compare.iter().map(|compare| style.paint(Paint::Dim, &format!("  what changes: {compare}"))));
     if deploy.state != State::Deployed && !deploy.boxes.is_empty() {

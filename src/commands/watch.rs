@@ -1,7 +1,6 @@
-//! Watching a deploy to its end: a table that is drawn again in place on a terminal, a line for each change elsewhere.
+//! Watching a deploy to its end: a table that is drawn again in place on a terminal, a line a wave elsewhere.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::{
         Arc,
@@ -15,14 +14,14 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
-    api::{Deploy, LockRow, Phase, Release, State},
+    api::{Deploy, Locks, Phase, Release, State},
     client::{Client, Error},
     exit::Exit,
-    names::{BoxName, Place},
+    names::Place,
     pause::pause,
     process::never,
     retry::retrying,
-    screen::{self, Live, Paint, Style},
+    screen::{self, DeployLog, Live, Paint, Style},
 };
 
 /// How long the service may be away while somebody watches: a restart, a new host.
@@ -56,11 +55,11 @@ impl Interrupt {
     }
 }
 
-/// Watches `deploy` to its end, and answers its outcome.
-pub fn to_its_end(service: &Client, deploy: Deploy) -> Result<Exit> {
+/// Watches `deploy` to its end, and answers its outcome. `verbose`: a log has a line for each box and phase.
+pub fn to_its_end(service: &Client, deploy: Deploy, verbose: bool) -> Result<Exit> {
     let interrupt = Interrupt::listen()?;
     let place = Place { environment: deploy.environment.clone(), role: deploy.role.clone() };
-    let mut view = View::new();
+    let mut view = View::new(verbose);
     let mut deploy = deploy;
     let mut away_since = None;
     while !deploy.state.is_ended() {
@@ -69,7 +68,7 @@ pub fn to_its_end(service: &Client, deploy: Deploy) -> Result<Exit> {
             say_that_it_goes_on(&place)?;
             return Ok(Exit::Interrupted);
         }
-        match service.deploy(&deploy.id).and_then(|deploy| Ok((deploy, service.locks(&place)?.locks))) {
+        match service.deploy(&deploy.id).and_then(|deploy| Ok((deploy, service.locks(&place)?))) {
             Ok((seen, locks)) => {
                 away_since = None;
                 deploy = seen;
@@ -102,41 +101,33 @@ fn say_that_it_goes_on(place: &Place) -> io::Result<()> {
 struct View {
     style: Style,
     live: Option<Live>,
-    phases: BTreeMap<BoxName, Phase>,
-    state: Option<State>,
-    said: Vec<String>,
+    log: DeployLog,
     lines: Vec<String>,
     remarked: bool,
 }
 
 impl View {
-    fn new() -> Self {
+    fn new(verbose: bool) -> Self {
         Self {
             style: Style::for_stdout(),
             live: screen::is_terminal().then(Live::default),
-            phases: BTreeMap::new(),
-            state: None,
-            said: Vec::new(),
+            log: DeployLog::new(verbose),
             lines: Vec::new(),
             remarked: false,
         }
     }
 
-    fn show(&mut self, deploy: &Deploy, locks: &[LockRow]) -> io::Result<()> {
+    fn show(&mut self, deploy: &Deploy, locks: &Locks) -> io::Result<()> {
         self.remarked = false;
-        let now = Timestamp::now();
-        if let Some(live) = &mut self.live {
-            self.lines = screen::outcome(self.style, deploy, now);
-            let most = Live::size().0.saturating_sub(6);
-            self.lines.extend(screen::boxes(self.style, deploy, locks, now, most));
-            return live.draw(&self.lines);
-        }
-        let mut lines = changes(&self.phases, deploy, &mut self.said);
-        if self.state.replace(deploy.state) != Some(deploy.state) && !deploy.state.is_ended() {
-            lines.splice(0..0, screen::outcome(self.style, deploy, now));
-        }
-        self.phases = deploy.boxes.iter().map(|row| (row.name.clone(), row.phase)).collect();
-        screen::print(lines)
+        let (out, now) = (locks.out.len(), Timestamp::now());
+        let Some(live) = &mut self.live else { return screen::print(self.log.lines(deploy, out, now)) };
+        // A terminal may have another width now.
+        self.style = Style::for_stdout();
+        self.lines = screen::outcome(self.style, deploy, now);
+        self.lines.extend(screen::progress(self.style, deploy, out, now));
+        let most = Live::size().0.saturating_sub(self.lines.len() + 4);
+        self.lines.extend(screen::boxes(self.style, deploy, &locks.locks, now, most));
+        live.draw(&self.lines)
     }
 
     /// Says, once, why there is nothing new.
@@ -153,12 +144,12 @@ impl View {
         Ok(())
     }
 
-    /// Takes the table away: what came of it is told instead. Answers the causes that were told already.
-    fn end(mut self) -> io::Result<Vec<String>> {
+    /// Takes the table away: what came of it is told instead. Answers what was told already.
+    fn end(mut self) -> io::Result<DeployLog> {
         if let Some(live) = &mut self.live {
             live.clear()?;
         }
-        Ok(self.said)
+        Ok(self.log)
     }
 
     /// Leaves the last table where it stands.
@@ -170,42 +161,13 @@ impl View {
     }
 }
 
-/// One line for each box whose phase is not the one before: `04:30:01Z box-1 waiting → draining`. A cause has a line of
-/// its own, once: what was `said` is not repeated.
-fn changes(before: &BTreeMap<BoxName, Phase>, deploy: &Deploy, said: &mut Vec<String>) -> Vec<String> {
-    let mut changed: Vec<_> = deploy.boxes.iter().filter(|row| before.get(&row.name) != Some(&row.phase)).collect();
-    changed.sort_by(|a, b| a.since.cmp(&b.since));
-    let mut lines = Vec::new();
-    for row in changed {
-        let from = before.get(&row.name).map(|phase| format!("{phase} → ")).unwrap_or_default();
-        let clock = row.since.split(['T', '.', 'Z']).nth(1).unwrap_or(&row.since);
-        lines.push(format!("{clock}Z {} {from}{}", row.name, row.phase));
-        lines
-            .extend(screen::news(deploy, row).and_then(|news| first_time(said, &news)).map(|news| format!("  {news}")));
-    }
-    lines.extend(
-        screen::causes(deploy).iter().filter_map(|cause| first_time(said, cause)).map(|cause| format!("  {cause}")),
-    );
-    lines
-}
-
-/// `text`, unless it tells what was `said` before.
-fn first_time(said: &mut Vec<String>, text: &str) -> Option<String> {
-    let bare = text.strip_prefix("cause: ").unwrap_or(text);
-    let new = !said.iter().any(|said| screen::is_told(said, bare));
-    new.then(|| {
-        said.push(bare.to_owned());
-        text.to_owned()
-    })
-}
-
 /// Prints how `deploy` ended, with the evidence where its release is broken, and answers the exit code that says so.
-/// Causes that were `said` before are not repeated.
-fn tell_the_end(service: &Client, deploy: &Deploy, mut said: Vec<String>) -> Result<Exit> {
+/// Causes that were `told` before are not repeated.
+fn tell_the_end(service: &Client, deploy: &Deploy, mut told: DeployLog) -> Result<Exit> {
     let style = Style::for_stdout();
     let mut lines = screen::outcome(style, deploy, Timestamp::now());
     let causes: Vec<String> = lines.drain(1..).collect();
-    lines.extend(causes.into_iter().filter(|cause| first_time(&mut said, cause.trim_start()).is_some()));
+    lines.extend(causes.into_iter().filter_map(|cause| told.first_time(cause)));
     if deploy.state != State::Deployed {
         lines.push(format!("boxes: {}", screen::counts(&deploy.boxes)));
         let bad =
@@ -247,31 +209,4 @@ pub fn evidence(release: &Release, deploy: &Deploy) -> Vec<String> {
         lines.extend(screen::once(logs).iter().map(|line| format!("  {line}")));
     }
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn only_changes_are_told_in_their_order() {
-        let deploy: Deploy = serde_json::from_value(json!({
-            "id": "x", "role": "app", "environment": "staging", "tag": "v2", "kind": "deploy", "state": "rolling",
-            "size": 3, "locks": 1, "remaining": 3, "by": "ci", "started_at": "2026-01-01T00:00:00Z", "boxes": [
-                {"box": "a", "phase": "failed", "since": "2026-01-01T00:00:09.123Z", "detail": "no space\nleft"},
-                {"box": "b", "phase": "waiting", "since": "2026-01-01T00:00:01Z"},
-                {"box": "c", "phase": "draining", "since": "2026-01-01T00:00:05Z"},
-            ],
-        }))
-        .unwrap();
-        let before =
-            [("a", Phase::Starting), ("b", Phase::Waiting)].map(|(name, phase)| (name.parse().unwrap(), phase));
-        let (before, mut said) = (before.into(), Vec::new());
-        let told = changes(&before, &deploy, &mut said);
-        assert_eq!(told, ["00:00:05Z c draining", "00:00:09Z a starting → failed", "  no space left"]);
-        let told = changes(&before, &deploy, &mut said);
-        assert_eq!(told[1..], ["00:00:09Z a starting → failed"], "the detail is repeated");
-    }
 }

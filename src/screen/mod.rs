@@ -4,6 +4,8 @@
 mod cause;
 mod deploys;
 mod live;
+mod log;
+mod progress;
 mod style;
 
 use std::{
@@ -15,6 +17,8 @@ pub use self::{
     cause::{causes, is_told, news, once},
     deploys::{age, boxes, counts, halt, headline, outcome},
     live::Live,
+    log::DeployLog,
+    progress::{progress, progress_words},
     style::{Cell, Paint, Style},
 };
 

@@ -66,6 +66,12 @@ impl Style {
         Self { columns: Some(columns), ..self }
     }
 
+    /// Whether it is for a terminal.
+    #[must_use]
+    pub fn is_for_terminal(self) -> bool {
+        self.columns.is_some()
+    }
+
     /// `line`, cut to the terminal's width.
     #[must_use]
     pub fn fit(self, line: &str) -> String {

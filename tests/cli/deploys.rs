@@ -48,7 +48,7 @@ fn what_cannot_start_is_told_in_one_line() {
 fn watching_ends_with_ctrl_c_and_the_deploy_goes_on() {
     require!("redis-server", "serf");
     let setup = Setup::start();
-    let mut watch = setup.background("watch", "start -r app -e staging -t v1 --wait");
+    let mut watch = setup.background("watch", "start -r app -e staging -t v1 --wait --verbose");
     wait_said(&watch, "box-1 expected");
     watch.signal(Signal::INT);
     assert_eq!(exit_code(&mut watch, SOON), Some(130), "{}", watch.log());
@@ -62,7 +62,8 @@ fn watching_outlives_the_service_and_exits_with_the_outcome() {
     require!("redis-server", "serf");
     let mut setup = Setup::start();
     let mut watch = setup.background("watch", "start -r app -e staging -t v1 --wait");
-    wait_said(&watch, "box-1 expected");
+    wait_said(&watch, "0 of 1 box finished");
+    assert!(!watch.log().contains("box-1 expected"), "a line for each box: {}", watch.log());
     setup.kill_service();
     wait_said(&watch, "does not answer");
     setup.start_service();
@@ -100,7 +101,7 @@ fn a_broken_release_is_refused_with_its_reason() {
     require!("redis-server", "serf");
     let setup = Setup::start();
     let mut watch = setup.background("watch", "start -r app -e staging -t v1 --wait");
-    wait_said(&watch, "box-1 expected");
+    wait_said(&watch, "0 of 1 box finished");
     setup.deployctl("cancel -r app -e staging --broken --reason it-loses-orders").ok();
     assert_eq!(exit_code(&mut watch, SOON), Some(4), "{}", watch.log());
     assert_eq!(watch.log().matches("it-loses-orders").count(), 1, "{}", watch.log());
@@ -125,8 +126,9 @@ fn on_a_terminal_a_table_is_drawn_again_in_place() {
     let up_and_clear = "A\r\u{1b}[J";
     wait_said(&watch, up_and_clear);
     wait_said(&watch, "box-1  \u{1b}[2mexpected");
-    let long = "enough-".repeat(40);
-    setup.deployctl(&format!("cancel -r app -e staging --reason {long}")).ok();
+    wait_said(&watch, "░░░░ 0 of 1");
+    let reason = "enough-".repeat(40);
+    setup.deployctl(&format!("cancel -r app -e staging --reason {reason}")).ok();
     assert_eq!(exit_code(&mut watch, SOON), Some(3), "{}", watch.log());
     let log = watch.log();
     let end: Vec<&str> = log.rsplit("\u{1b}[J").next().unwrap_or_default().lines().collect();
