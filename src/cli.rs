@@ -23,7 +23,7 @@ pub struct Cli {
     /// The configuration [default: /etc/deployctl/config.json; `DEPLOYCTL_CONFIG` names another]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Log more; twice: every outside program with its arguments
+    /// Log more, and of a deploy each box and phase; twice: every outside program with its arguments
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// What to do.
@@ -115,6 +115,8 @@ pub struct Filter {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::CommandFactory as _;
 
     use super::*;
@@ -144,6 +146,8 @@ mod tests {
             "status --watch",
             "locks -r app -e staging",
             "unlock -r app -e staging --box box-1.internal --reason why --force",
+            "unlock -r app -e staging -b box-1 --reason why",
+            "rollback -r app -e staging -w",
             "handle --foreground",
             "run -r app -e staging -t v1",
             "sync --config /etc/x.json",
@@ -163,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn a_short_name_means_one_thing() {
+        let mut meanings = BTreeMap::new();
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                let names = argument.get_short_and_visible_aliases().into_iter().flatten();
+                for short in names {
+                    let long = argument.get_long().unwrap_or_default();
+                    let known = meanings.entry(short).or_insert_with(|| long.to_owned()).clone();
+                    assert_eq!(known, long, "-{short} of {}", command.get_name());
+                }
+            }
+        }
+        assert_eq!((meanings[&'b'].as_str(), meanings[&'w'].as_str()), ("box", "wait"));
+    }
+
+    #[test]
     fn hostile_names_and_contradictions_are_refused() {
         for line in [
             "start -r ../x -e staging",
@@ -171,6 +191,7 @@ mod tests {
             "start -r app -e staging --supersede --queue",
             "unlock -r app -e staging --box -x --reason why",
             "status --watch --json",
+            "status -w",
             "out -r app",
         ] {
             assert!(Cli::try_parse_from(format!("deployctl {line}").split(' ')).is_err(), "{line}");

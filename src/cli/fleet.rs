@@ -230,7 +230,7 @@ pub struct Status {
     #[command(flatten)]
     pub filter: Filter,
     /// Again and again, until Ctrl-C
-    #[arg(short, long, conflicts_with_all = ["json", "history"])]
+    #[arg(long, conflicts_with_all = ["json", "history"])]
     pub watch: bool,
     /// Who did what, when
     #[arg(long)]
@@ -258,7 +258,7 @@ pub struct Unlock {
     #[command(flatten)]
     pub place: PlaceArgs,
     /// The box, by its Serf node name
-    #[arg(short, long = "box", value_name = "BOX")]
+    #[arg(short = 'b', long = "box", value_name = "BOX")]
     pub name: BoxName,
     /// Why, for the audit log
     #[arg(long)]
