@@ -1,6 +1,7 @@
 //! The command line: types only, here the list of commands. What they mean is in [`crate::commands`].
 
 mod fleet;
+mod help;
 mod machine;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub use self::{
         Cancel, Complete, CompleteKind, Freeze, LocksArgs, Pause, Promote, Publish, Releases, Resume, Rollback, Start,
         Status, Unfreeze, Unlock, Until,
     },
+    help::{command, parse},
     machine::{Handle, In, Init, InitBox, InitService, Out, Run, TokenCommand, TokenNew, Worker},
 };
 use crate::names::{Environment, Role};
@@ -31,10 +33,10 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The subcommands, in the order in which a deploy meets them.
+/// The subcommands; the help shows them in groups.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// CI: tell the service of a new release
+    /// Tell the service of a new release: what CI does
     Publish(Publish),
     /// What can be deployed, what cannot and why, and where each release runs
     Releases(Releases),
@@ -60,15 +62,15 @@ pub enum Command {
     Locks(LocksArgs),
     /// Free a box's lock and out-mark by force
     Unlock(Unlock),
-    /// Box: the handler of Serf's user:deploy event, payload on stdin
+    /// The handler of Serf's user:deploy event, payload on stdin
     Handle(Handle),
-    /// Box: deploy here now, under the same locks as every deploy
+    /// Deploy here now, under the same locks as every deploy
     Run(Run),
-    /// Box: bring every role here to what it should run
+    /// Bring every role here to what it should run
     Sync,
-    /// Box: take this box out of service by hand
+    /// Take this box out of service by hand
     Out(Out),
-    /// Box: bring this box back after `out`
+    /// Bring this box back after `out`
     In(In),
     /// Write the first configuration of a box, or of the service's host
     #[command(subcommand)]

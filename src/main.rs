@@ -1,13 +1,13 @@
 //! Parse, set the logger up, dispatch, print the error chain, exit with the documented code.
 
-use std::{io, process::ExitCode};
+use std::{env, io, process::ExitCode};
 
 use anyhow::anyhow;
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
-use deployctl::{cli::Cli, commands, exit::Exit, screen};
+use clap::error::ErrorKind;
+use deployctl::{cli, commands, exit::Exit, screen};
 
 fn main() -> ExitCode {
-    let exit = match Cli::try_parse() {
+    let exit = match cli::parse(env::args_os()) {
         Ok(cli) => {
             start_logger(commands::log_level(&cli));
             commands::run(&cli).unwrap_or_else(|error| end(&error))
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         }
         Err(asked) if asked.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Whoever gives no command wants to know which there are; a script that forgot one still sees an error.
-            let _ = Cli::command().print_help();
+            let _ = cli::command().print_help();
             end(&Exit::Usage.because(anyhow!(usage(&asked))))
         }
         Err(error) => end(&Exit::Usage.because(anyhow!(usage(&error)))),
@@ -36,7 +36,7 @@ fn end(error: &anyhow::Error) -> Exit {
     Exit::of(error)
 }
 
-/// Clap's usage error in one line: what is wrong, and where the help is.
+/// Clap's usage error in one line: what is wrong, what may have been meant, and where the help is.
 fn usage(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "name a command; deployctl --help lists them".to_owned();
@@ -45,7 +45,9 @@ fn usage(error: &clap::Error) -> String {
     let problem = text.split("\n\n").next().unwrap_or_default();
     let problem = problem.strip_prefix("error: ").unwrap_or(problem);
     let words: Vec<&str> = problem.split_whitespace().collect();
-    format!("{}; deployctl COMMAND --help says how it is used", words.join(" "))
+    let tips = text.lines().filter_map(|line| line.trim_start().strip_prefix("tip: "));
+    let meant: String = tips.filter(|tip| tip.contains("similar")).map(|tip| format!("; {tip}")).collect();
+    format!("{}{meant}; deployctl COMMAND --help says how it is used", words.join(" "))
 }
 
 fn start_logger(level: log::LevelFilter) {

@@ -24,6 +24,8 @@ fn a_usage_error_is_one_line_that_names_the_thing() {
     let scope = Scope::new();
     for (line, parts) in [
         ("strat", ["strat", "--help"]),
+        ("strat", ["similar subcommand", "'start'"]),
+        ("start -r app --supercede", ["--supercede", "a similar argument exists: '--supersede'"]),
         ("start", ["--role", "--help"]),
         ("start -r app --bogus", ["--bogus", "--help"]),
         ("start -r ../x -e staging", ["../x", "not a role"]),
@@ -54,7 +56,11 @@ fn help_and_version_are_for_stdout() {
     for word in ["publish", "start", "cancel", "rollback", "status", "handle", "doctor", "service"] {
         assert!(help.stdout.contains(word), "{word} is not in {help}");
     }
-    assert!(!help.stdout.contains("worker"), "{help}");
+    assert!(!help.stdout.contains("worker") && !help.stdout.contains('\u{1b}'), "{help}");
+    let at = |heading: &str| help.stdout.find(heading).unwrap_or_else(|| panic!("{heading} is not in {help}"));
+    assert!(at("Every day:") < at("When it goes wrong:") && at("When it goes wrong:") < at("On a box:"), "{help}");
+    let start = deployctl(&scope, "start --help").ok();
+    assert!(start.stdout.contains("Example:\n  deployctl start -r app"), "{start}");
     let bare = run(&mut scope.command(DEPLOYCTL)).expect(2);
     assert_eq!(bare.stdout, help.stdout, "no command at all");
     bare.one_line(&["name a command"]);
