@@ -58,7 +58,7 @@ pub fn unfreeze(config: &Config, args: &Unfreeze) -> Result<Exit> {
 }
 
 fn ends(until: Option<Timestamp>) -> String {
-    until.map(|until| format!(" until {until}")).unwrap_or_default()
+    until.map(|until| format!(" until {}", screen::time(until))).unwrap_or_default()
 }
 
 fn what(environment: &Environment, role: Option<&Role>) -> String {

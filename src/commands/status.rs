@@ -147,7 +147,7 @@ impl Seen {
             let what = freeze.role.as_ref().map(|role| format!("{role} in ")).unwrap_or_default();
             let reason = freeze.reason.as_deref().unwrap_or("no reason given");
             let since = age(now, &freeze.at);
-            let until = freeze.until.map(|until| format!(" until {until}")).unwrap_or_default();
+            let until = freeze.until.map(|until| format!(" until {}", screen::time(until))).unwrap_or_default();
             let text =
                 format!("{what}{} is frozen for {since} now{until}, by {}: {reason}", freeze.environment, freeze.by);
             lines.push(style.paint(Paint::Yellow, &text));
@@ -217,10 +217,7 @@ fn history(style: Style, entries: &[AuditEntry], filter: &Filter) -> Vec<String>
     table.extend(shown.map(|entry| {
         let text = |value: Option<&str>| Cell::plain(value.unwrap_or_default());
         vec![
-            Cell::new(
-                Paint::Dim,
-                &entry.at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " "),
-            ),
+            Cell::new(Paint::Dim, &screen::time_of(&entry.at)),
             Cell::plain(&entry.by),
             Cell::new(Paint::Bold, &entry.action),
             text(entry.role.as_ref().map(AsRef::as_ref)),

@@ -2,6 +2,7 @@
 //! (<https://no-color.org>).
 
 mod cause;
+mod clock;
 mod deploys;
 mod live;
 mod log;
@@ -15,6 +16,7 @@ use std::{
 
 pub use self::{
     cause::{causes, is_told, news, once},
+    clock::{time, time_of},
     deploys::{age, boxes, counts, halt, headline, outcome},
     live::Live,
     log::DeployLog,

@@ -136,3 +136,17 @@ fn on_a_terminal_a_table_is_drawn_again_in_place() {
     assert!(cause.contains('…') && cause.len() < 110, "a line of the terminal's width: {cause}");
     assert!(end.iter().all(|line| !line.contains("enough-") || line == cause), "{end:?}");
 }
+
+#[test]
+fn a_terminal_shows_times_in_its_zone_and_a_log_in_utc() {
+    require!("redis-server", "serf", "script");
+    let setup = Setup::start();
+    setup.deployctl("freeze -e staging --until 2030-01-01T00:00:00Z --reason sale").ok();
+    let status = setup.deployctl("status").ok();
+    assert!(status.stdout.contains("until 2030-01-01 00:00:00 UTC"), "{status}");
+    let mut command = setup.scope.command("script");
+    command.args(["--quiet", "--return", "--command", &format!("{DEPLOYCTL} status"), "/dev/null"]);
+    command.env("DEPLOYCTL_SERVICE_URL", &setup.url).env("TERM", "xterm").env("TZ", "IST-5:30");
+    let status = crate::support::run(&mut command).ok();
+    assert!(status.stdout.contains("until 2030-01-01 05:30:00 IST"), "{status}");
+}
