@@ -140,7 +140,7 @@ mod tests {
             "pause -r app -e staging --reason why",
             "resume -r app -e staging",
             "rollback -r app -e staging -t v1",
-            "promote -r app --from staging",
+            "promote -r app --from staging --force --reason why",
             "freeze -e production --reason why",
             "unfreeze -e production -r app --reason why",
             "status",

@@ -155,12 +155,12 @@ impl Client {
 
     /// Goes back, to `tag` or to the last complete other one.
     pub fn rollback(&self, place: &Place, tag: Option<&Tag>, reason: Option<&str>) -> Result<Deploy> {
-        self.post("/v1/rollbacks", &new_move(place, tag, reason))
+        self.post("/v1/rollbacks", &new_move(place, tag, false, reason))
     }
 
-    /// Starts in the next environment what `source` runs.
-    pub fn promote(&self, source: &Place, reason: Option<&str>) -> Result<Deploy> {
-        self.post("/v1/promotions", &new_move(source, None, reason))
+    /// Starts in the next environment what `source` runs. `force`: whatever gates and freezes say.
+    pub fn promote(&self, source: &Place, force: bool, reason: Option<&str>) -> Result<Deploy> {
+        self.post("/v1/promotions", &new_move(source, None, force, reason))
     }
 
     /// What is frozen.
@@ -313,9 +313,9 @@ fn absent<T>(answer: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn new_move(place: &Place, tag: Option<&Tag>, reason: Option<&str>) -> NewMove {
+fn new_move(place: &Place, tag: Option<&Tag>, force: bool, reason: Option<&str>) -> NewMove {
     let Place { environment, role } = place.clone();
-    NewMove { role, environment, tag: tag.cloned(), reason: reason.map(str::to_owned) }
+    NewMove { role, environment, tag: tag.cloned(), force, reason: reason.map(str::to_owned) }
 }
 
 fn at_place(path: &str, place: &Place) -> String {

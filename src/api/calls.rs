@@ -82,6 +82,9 @@ pub struct NewMove {
     /// Which; the service chooses when absent.
     #[serde(default)]
     pub tag: Option<Tag>,
+    /// Of a promotion: insist, whatever gates, freezes and marks say.
+    #[serde(default)]
+    pub force: bool,
     /// Why, for the audit log and for everybody who watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -153,6 +153,9 @@ pub struct Promote {
     /// Watch it to its end, and exit with its outcome
     #[arg(short, long)]
     pub wait: bool,
+    /// Insist, whatever gates, a freeze or a mark say
+    #[arg(long)]
+    pub force: bool,
     /// Why, for the audit log and for everybody who watches
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,

@@ -50,7 +50,7 @@ pub fn rollback(config: &Config, args: &Rollback, verbose: bool) -> Result<Exit>
 pub fn promote(config: &Config, args: &Promote, verbose: bool) -> Result<Exit> {
     let service = super::service(config)?;
     let source = Place { environment: args.from.clone(), role: args.role.clone() };
-    let deploy = service.promote(&source, args.reason.as_deref());
+    let deploy = service.promote(&source, args.force, args.reason.as_deref());
     let place = match &deploy {
         Ok(deploy) => Place { environment: deploy.environment.clone(), role: deploy.role.clone() },
         Err(_) => source,

@@ -28,6 +28,8 @@ pub enum Kind {
     Withheld,
     /// The environment is frozen.
     Frozen,
+    /// A gate does not let it pass.
+    Gate,
     /// No live box runs the role there.
     NoBox,
     /// A deploy is rolling.
@@ -61,6 +63,7 @@ impl Kind {
             Self::OtherCommit => "other_commit",
             Self::Withheld => "withheld",
             Self::Frozen => "frozen",
+            Self::Gate => "gate",
             Self::NoBox => "no_box",
             Self::Rolling => "rolling",
             Self::NoGoodRelease => "no_good_release",
@@ -85,6 +88,7 @@ impl Kind {
             | Self::OtherCommit
             | Self::Withheld
             | Self::Frozen
+            | Self::Gate
             | Self::NoBox
             | Self::Rolling
             | Self::NoGoodRelease

@@ -1,6 +1,7 @@
 //! The deployment service over its API, with a real Redis, and with real Serf agents where members or events matter.
 
 mod access;
+mod approval;
 mod blame;
 mod failures;
 mod limits;

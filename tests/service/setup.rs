@@ -250,7 +250,8 @@ impl Worker {
     }
 }
 
-fn merge(into: &mut Value, more: Value) {
+/// Puts what `more` has into `into`, deeply.
+pub fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
             for (key, value) in more {

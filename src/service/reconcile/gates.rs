@@ -1,6 +1,6 @@
 //! Gates: conditions that a program or a Prometheus query stands for. How one is asked, and those before a start.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use crate::{
     process::{self, Failure, Program},
 };
 
-/// How long Prometheus may take.
+/// How long Prometheus may take for one answer.
 const PROMETHEUS_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What a gate says.
@@ -33,7 +33,7 @@ pub enum Reading {
     Unknown(String),
 }
 
-/// Asks a gate, of the boxes that `serving` names.
+/// Asks a gate, of the boxes that `serving` names, for no longer than `timeout`.
 pub fn ask(
     gate: &Gate,
     vars: &DeployVars,
@@ -41,25 +41,26 @@ pub fn ask(
     timeout: Duration,
     interrupted: &dyn Fn() -> bool,
 ) -> Reading {
+    let deadline = Instant::now() + timeout;
     let outcome = match gate {
         Gate { command: Some(argv), .. } => return ask_command(argv, vars, timeout, interrupted),
         Gate { prometheus: Some(gate), .. } => {
             let gate = PrometheusGate { query: serving.fill_in(&gate.query, &vars.tag), ..gate.clone() };
-            query(&gate.url, &gate.query).map(|samples| judge(&gate, &samples))
+            query(&gate.url, &gate.query, deadline).map(|samples| judge(&gate, &samples))
         }
-        Gate { compare: Some(gate), .. } => ask_both(gate, serving, &vars.tag),
+        Gate { compare: Some(gate), .. } => ask_both(gate, serving, &vars.tag, deadline),
         Gate { cloudwatch_alarms, .. } => alarms::ask(cloudwatch_alarms, timeout, interrupted),
     };
     outcome.unwrap_or_else(|error| Reading::Unknown(format!("{error:#}")))
 }
 
-fn ask_both(gate: &CompareGate, serving: &Serving, tag: &Tag) -> Result<Reading> {
+fn ask_both(gate: &CompareGate, serving: &Serving, tag: &Tag, deadline: Instant) -> Result<Reading> {
     if serving.others.is_empty() {
         return Ok(Reading::Pass("no box serves anything else that could be compared".to_owned()));
     }
     let number = |text: &str| -> Result<f64> {
         let text = serving.fill_in(text, tag);
-        match query(&gate.url, &text)?.as_slice() {
+        match query(&gate.url, &text, deadline)?.as_slice() {
             [] => Ok(0.0),
             [Sample { value, .. }] => Ok(*value),
             more => bail!("`{text}` gives {} numbers, and must give one: use sum()", more.len()),
@@ -73,6 +74,14 @@ fn ask_both(gate: &CompareGate, serving: &Serving, tag: &Tag) -> Result<Reading>
 pub fn every(gate: &Gate) -> Duration {
     let every = gate.prometheus.as_ref().map(|gate| gate.every).or(gate.compare.as_ref().map(|gate| gate.every));
     every.unwrap_or(Duration::from_secs(15))
+}
+
+/// How long a gate may take to answer.
+pub fn longest(gate: &Gate, command_timeout: Duration) -> Duration {
+    match gate {
+        Gate { prometheus: None, compare: None, .. } => command_timeout,
+        Gate { .. } => PROMETHEUS_PATIENCE,
+    }
 }
 
 fn ask_command(argv: &[String], vars: &DeployVars, timeout: Duration, interrupted: &dyn Fn() -> bool) -> Reading {
@@ -114,10 +123,11 @@ fn judge(gate: &PrometheusGate, samples: &[Sample]) -> Reading {
 }
 
 /// [Instant queries](https://prometheus.io/docs/prometheus/latest/querying/api/#instant-queries).
-fn query(server: &str, query: &str) -> Result<Vec<Sample>> {
+fn query(server: &str, query: &str, deadline: Instant) -> Result<Vec<Sample>> {
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(PROMETHEUS_PATIENCE))
+        .timeout_global(Some(left.min(PROMETHEUS_PATIENCE)))
         .build()
         .into();
     let url = format!("{}/api/v1/query", server.trim_end_matches('/'));

@@ -7,6 +7,7 @@ mod alarms;
 mod compare;
 mod finalize;
 mod gates;
+mod gates_now;
 mod promotion;
 mod repeated_gates;
 
@@ -19,7 +20,10 @@ use std::{
 
 use anyhow::{Context, Result};
 
-pub use self::{finalize::SERVICE, repeated_gates::GateResults};
+pub use self::{
+    finalize::SERVICE,
+    repeated_gates::{GateResults, Judged},
+};
 use super::{Service, ids};
 use crate::{
     api::{AuditEntry, State},

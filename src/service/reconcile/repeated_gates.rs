@@ -60,6 +60,19 @@ enum Standing {
 }
 
 impl Heard {
+    /// How long ago it was asked.
+    pub(super) fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
+
+    /// Why it does not let the release pass, if it does not.
+    pub(super) fn objection(&self) -> Option<&str> {
+        match &self.standing {
+            Standing::Passes => None,
+            Standing::Doubtful(why) | Standing::Failed(why) => Some(why),
+        }
+    }
+
     /// What a gate has said when `reading` follows `before`.
     fn after(before: Option<&Self>, reading: Reading, gate: &Gate, now: Instant) -> Self {
         let heard = |failures, unknown_since, standing| Self { at: now, failures, unknown_since, standing };
@@ -180,9 +193,7 @@ impl Service {
             }
             said.fresh = false;
             let (place, judged) = (place.clone(), judged.clone());
-            self.in_a_thread(&format!("gate:{}:{number}", judged.id), move |service| {
-                service.ask_again(&gate, key, &place, &judged)
-            })?;
+            self.in_a_thread(&lease(&key), move |service| service.ask_again(&gate, key, &place, &judged))?;
         }
         Ok(said)
     }
@@ -196,16 +207,13 @@ impl Service {
     }
 
     /// The gates of one kind, with their numbers.
-    fn gates_of(&self, place: &Place, when: When) -> impl Iterator<Item = (usize, Gate)> {
+    pub(super) fn gates_of(&self, place: &Place, when: When) -> impl Iterator<Item = (usize, Gate)> {
         let gates = self.config.service.role(&place.role).gates;
         gates.into_iter().enumerate().filter(move |(_, gate)| gate.when == when)
     }
 
     fn ask_again(&self, gate: &Gate, key: (String, usize), place: &Place, judged: &Judged) -> Result<()> {
-        let vars = variables(place, &judged.tag, &judged.id, judged.kind);
-        let deploy = self.store.at(place, |locks| locks.deploy(&judged.id))?;
-        let serving = deploy.map(|deploy| Serving::of(&deploy)).unwrap_or_default();
-        let reading = gates::ask(gate, &vars, &serving, self.config.command_timeout, &|| self.is_stopping());
+        let reading = self.read_gate(gate, place, judged, self.config.command_timeout)?;
         if self.is_stopping() {
             return Ok(());
         }
@@ -227,6 +235,14 @@ impl Service {
                 self.blame(place, judged, &format!("a gate failed in {}: {why}", place.environment))
             }
         }
+    }
+
+    /// What a gate says now. Nothing follows from it by itself.
+    pub(super) fn read_gate(&self, gate: &Gate, place: &Place, judged: &Judged, timeout: Duration) -> Result<Reading> {
+        let vars = variables(place, &judged.tag, &judged.id, judged.kind);
+        let deploy = self.store.at(place, |locks| locks.deploy(&judged.id))?;
+        let serving = deploy.map(|deploy| Serving::of(&deploy)).unwrap_or_default();
+        Ok(gates::ask(gate, &vars, &serving, timeout, &|| self.is_stopping()))
     }
 
     fn mark_by_gate(&self, place: &Place, judged: &Judged, reason: &str) -> Result<()> {
@@ -259,9 +275,14 @@ impl Service {
         }
     }
 
-    fn gate_results(&self) -> MutexGuard<'_, GateResults> {
+    pub(super) fn gate_results(&self) -> MutexGuard<'_, GateResults> {
         self.gate_results.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The lease of whoever asks a gate.
+pub(super) fn lease((id, number): &(String, usize)) -> String {
+    format!("gate:{id}:{number}")
 }
 
 fn holder() -> Result<BoxName> {

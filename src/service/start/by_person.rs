@@ -6,8 +6,9 @@ use crate::service::{
     api_error::{ApiError, ApiResult, Kind},
     handlers::{REASON_LIMIT, cut},
     ids, now, policy,
+    reconcile::Judged,
     start::{DeployRequest, StartOutcome},
-    store::Mark,
+    store::{Complete, Mark},
 };
 use crate::{
     api::{AuditEntry, Deploy, Kind as DeployKind, NewDeploy, NewMove, Release, ReleaseStatus, State},
@@ -100,11 +101,15 @@ impl Service {
                 format!("{what} was completely deployed in {}", source.environment),
             ));
         };
-        policy::may_start(&self.release(&source.role, &complete.tag)?, asked.tag.is_some(), false)?;
-        policy::may_thaw(self.store.frozen(&target)?.as_ref())?;
+        policy::may_start(&self.release(&source.role, &complete.tag)?, asked.tag.is_some(), asked.force)?;
+        if !asked.force {
+            policy::may_thaw(self.store.frozen(&target)?.as_ref())?;
+            self.has_proved_itself(&source, complete, history.first())?;
+        }
         let request = DeployRequest {
             id: Some(ids::promoted(&complete.id, &target)),
             source: Some(complete.id.clone()),
+            force: asked.force,
             reason: asked.reason.clone().map(short),
             ..DeployRequest::new(&target, &complete.tag, DeployKind::Promotion, by)
         };
@@ -113,6 +118,21 @@ impl Service {
             StartOutcome::Exists => started(self.start_deploy(&DeployRequest { id: None, ..request })?),
             outcome => started(outcome),
         }
+    }
+
+    /// Refuses to promote what the gates of `source` object to. What they read is of the release that runs there, the
+    /// `newest` one: of another one they can say nothing.
+    fn has_proved_itself(&self, source: &Place, complete: &Complete, newest: Option<&Complete>) -> ApiResult<()> {
+        if let Some(newest) = newest.filter(|newest| newest.tag != complete.tag && self.has_gates(source)) {
+            let Place { environment, role } = source;
+            let text = format!(
+                "{environment} runs {role}:{}, so that its gates say nothing of {}: start that there, or --force",
+                newest.tag, complete.tag
+            );
+            return Err(ApiError::new(Kind::Gate, text));
+        }
+        let judged = Judged { id: complete.id.clone(), tag: complete.tag.clone(), kind: complete.kind };
+        self.gates_let_pass(source, &judged)
     }
 
     fn default_tag(&self, place: &Place) -> ApiResult<Tag> {
