@@ -12,6 +12,7 @@ pub use self::{
         NewPause, NewRelease, Releases, Running, RunningBoxes,
     },
     deploy::{BoxRow, Deploy, Kind, LAST_WORDS, Pause, Phase, STAYS_OUT, State, Step},
+    promotion::{Approval, Promoted, Promotion, PromotionState},
 };
 use crate::names::{BoxName, Environment, Role, Tag};
 
@@ -44,6 +45,7 @@ macro_rules! words {
 // After the macro that it uses.
 mod calls;
 mod deploy;
+mod promotion;
 
 /// A role and a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +160,9 @@ pub struct StatusAnswer {
     pub freezes: Vec<Freeze>,
     /// The releases of the newest deploys that ended broken, with the evidence.
     pub broken: Vec<Release>,
+    /// What is to go on to a next environment, and what it waits for.
+    #[serde(default)]
+    pub promotions: Vec<Promotion>,
 }
 
 /// The answer of `GET /v1/token`: whose the caller's token is, and what it may do.

@@ -19,8 +19,8 @@ pub use self::error::Error;
 use crate::{
     api::{
         Audit, AuditEntry, Completed, Current, Deploy, Deploys, ErrorBody, Freeze, Freezes, Locks, NewBlame, NewCancel,
-        NewDeploy, NewFreeze, NewMove, NewPause, NewRelease, Release, Releases, Running, RunningBoxes, StatusAnswer,
-        TokenAnswer,
+        NewDeploy, NewFreeze, NewMove, NewPause, NewRelease, Promoted, Release, Releases, Running, RunningBoxes,
+        StatusAnswer, TokenAnswer,
     },
     config::Config,
     names::{BoxName, Environment, Place, Role, Tag},
@@ -158,8 +158,9 @@ impl Client {
         self.post("/v1/rollbacks", &new_move(place, tag, false, reason))
     }
 
-    /// Starts in the next environment what `source` runs. `force`: whatever gates and freezes say.
-    pub fn promote(&self, source: &Place, force: bool, reason: Option<&str>) -> Result<Deploy> {
+    /// Approves what `source` runs for the next environment, and starts it there if that was the last approval needed.
+    /// `force`: whatever gates and freezes say.
+    pub fn promote(&self, source: &Place, force: bool, reason: Option<&str>) -> Result<Promoted> {
         self.post("/v1/promotions", &new_move(source, None, force, reason))
     }
 

@@ -1,16 +1,17 @@
 //! `deployctl start`, `rollback` and `promote`: what begins a deploy.
 
 use anyhow::Result;
+use jiff::Timestamp;
 
 use super::watch;
 use crate::{
-    api::{Deploy, NewDeploy, State},
+    api::{Deploy, NewDeploy, Promoted, State},
     cli::{Promote, Rollback, Start},
     client::{Client, Error},
     config::Config,
     exit::Exit,
     names::Place,
-    screen,
+    screen::{self, Style},
 };
 
 /// Starts a deploy.
@@ -50,12 +51,18 @@ pub fn rollback(config: &Config, args: &Rollback, verbose: bool) -> Result<Exit>
 pub fn promote(config: &Config, args: &Promote, verbose: bool) -> Result<Exit> {
     let service = super::service(config)?;
     let source = Place { environment: args.from.clone(), role: args.role.clone() };
-    let deploy = service.promote(&source, args.force, args.reason.as_deref());
-    let place = match &deploy {
-        Ok(deploy) => Place { environment: deploy.environment.clone(), role: deploy.role.clone() },
-        Err(_) => source,
-    };
-    follow(&service, &place, deploy, args.wait.then_some(verbose))
+    match service.promote(&source, args.force, args.reason.as_deref()) {
+        Ok(Promoted::Deploy(deploy)) => {
+            let place = Place { environment: deploy.environment.clone(), role: deploy.role.clone() };
+            follow(&service, &place, Ok(*deploy), args.wait.then_some(verbose))
+        }
+        Ok(Promoted::Waits(promotion)) => {
+            screen::print([screen::promotion(Style::for_stdout(), &promotion, Timestamp::now())])?;
+            // Who wants to see the end has not seen it.
+            Ok(if args.wait { Exit::Blocked } else { Exit::Done })
+        }
+        Err(error) => follow(&service, &source, Err(error), args.wait.then_some(verbose)),
+    }
 }
 
 /// Says what began, and watches it where that was asked for: `watch` says whether each change has a line.

@@ -11,7 +11,7 @@ use super::{
     watch::{self, Interrupt},
 };
 use crate::{
-    api::{AuditEntry, Deploy, Freeze, Locks, PlaceLocks, Release, Running, State},
+    api::{AuditEntry, Deploy, Freeze, Locks, PlaceLocks, Promotion, Release, Running, State},
     cli::{Filter, Status},
     client::{Client, Result as Answer},
     config::Config,
@@ -32,7 +32,11 @@ pub fn run(config: &Config, args: &Status) -> Result<Exit> {
         screen::print(history(Style::for_stdout(), &service.audit(PAST)?, &args.filter))?;
     } else if args.json {
         let seen = Seen::look(&service, &args.filter)?;
-        screen::print([serde_json::to_string(&Json { deploys: &seen.deploys, running: &seen.running })?])?;
+        screen::print([serde_json::to_string(&Json {
+            deploys: &seen.deploys,
+            running: &seen.running,
+            promotions: &seen.promotions,
+        })?])?;
     } else if args.watch {
         return watch(&service, &args.filter);
     } else {
@@ -47,6 +51,7 @@ pub fn run(config: &Config, args: &Status) -> Result<Exit> {
 struct Json<'a> {
     deploys: &'a [Deploy],
     running: &'a [Running],
+    promotions: &'a [Promotion],
 }
 
 fn watch(service: &Client, filter: &Filter) -> Result<Exit> {
@@ -88,6 +93,7 @@ struct Seen {
     deploys: Vec<Deploy>,
     locks: BTreeMap<Place, Locks>,
     freezes: Vec<Freeze>,
+    promotions: Vec<Promotion>,
     /// By the id of the deploy: why its release is broken.
     evidence: BTreeMap<String, Vec<String>>,
 }
@@ -105,6 +111,7 @@ impl Seen {
             deploys: answer.deploys,
             locks,
             freezes: answer.freezes,
+            promotions: answer.promotions,
             evidence: BTreeMap::new(),
         };
         seen.evidence = seen
@@ -152,6 +159,7 @@ impl Seen {
                 format!("{what}{} is frozen for {since} now{until}, by {}: {reason}", freeze.environment, freeze.by);
             lines.push(style.paint(Paint::Yellow, &text));
         }
+        lines.extend(self.promotions.iter().map(|promotion| screen::promotion(style, promotion, now)));
         for (place, locks) in &self.locks {
             let at_place = || self.deploys.iter().filter(|deploy| place_of(deploy) == *place);
             let shown: Vec<&Deploy> = match at_place().filter(|deploy| !deploy.state.is_ended()).collect::<Vec<_>>() {

@@ -174,6 +174,12 @@ impl Config {
             bail!("compose: write the program, for example [\"docker-compose\"], or leave the key out");
         }
         for (role, policy) in &self.service.roles {
+            if policy.approvals.get() > 1 && policy.auto_promote {
+                bail!("service.roles.{role}: auto_promote starts without any approval: leave one of the two out");
+            }
+            if policy.approvals.get() > 1 && self.service.tokens.is_empty() {
+                bail!("service.roles.{role}.approvals: only tokens tell people apart: write service.tokens");
+            }
             for gate in &policy.gates {
                 let kinds = [
                     gate.command.is_some(),

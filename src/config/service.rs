@@ -78,6 +78,8 @@ pub enum Verb {
     Publish,
     /// Start, promote, roll back, freeze.
     Start,
+    /// Promote what the environment before has completed and its gates let pass, and nothing else.
+    Approve,
     /// Cancel a deploy.
     Cancel,
     /// Free a lock by force.
@@ -93,10 +95,15 @@ impl FromStr for Verb {
             "read" => Self::Read,
             "publish" => Self::Publish,
             "start" => Self::Start,
+            "approve" => Self::Approve,
             "cancel" => Self::Cancel,
             "unlock" => Self::Unlock,
             "box" => Self::Box,
-            _ => return Err(format!("{text:?} is not a scope: use read, publish, start, cancel, unlock or box")),
+            _ => {
+                return Err(format!(
+                    "{text:?} is not a scope: use read, publish, start, approve, cancel, unlock or box"
+                ));
+            }
         })
     }
 }
@@ -107,6 +114,7 @@ impl fmt::Display for Verb {
             Self::Read => "read",
             Self::Publish => "publish",
             Self::Start => "start",
+            Self::Approve => "approve",
             Self::Cancel => "cancel",
             Self::Unlock => "unlock",
             Self::Box => "box",
@@ -155,6 +163,8 @@ pub struct RolePolicy {
     pub environments: Vec<Environment>,
     /// Whether a complete deploy starts the next environment's by itself.
     pub auto_promote: bool,
+    /// Without `auto_promote`: how many different tokens must promote a release before it starts.
+    pub approvals: NonZeroU32,
     /// How long a complete deploy must have stood before it is promoted.
     #[serde(deserialize_with = "duration::deserialize")]
     pub bake: Duration,
@@ -180,6 +190,7 @@ impl Default for RolePolicy {
         Self {
             environments: Vec::new(),
             auto_promote: false,
+            approvals: NonZeroU32::MIN,
             bake: Duration::ZERO,
             auto_rollback: false,
             max_parallel: MaxParallel::default(),
@@ -196,6 +207,11 @@ impl RolePolicy {
     /// Every step, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.first.iter().chain(&self.steps)
+    }
+
+    /// Each environment with the one that follows it.
+    pub fn ways_on(&self) -> impl Iterator<Item = (&Environment, &Environment)> {
+        self.environments.iter().zip(self.environments.iter().skip(1))
     }
 
     /// The environment that follows `environment` in the order of promotion.

@@ -33,6 +33,7 @@
 //! | --- | --- | --- |
 //! | `releases:ROLE`, `releases:ROLE:order` | tag → release, and the order of publication | never |
 //! | `marks:ROLE` | tag → why it is broken or withheld | never |
+//! | `approvals:ID` | token → who approves that complete deploy, and why; until it is promoted | after 30 days |
 //! | `freezes` | scope → freeze | – |
 //! | `audit` | who did what, newest first | beyond 10,000 entries |
 //! | `complete:ENV:ROLE` | the last complete deploys, by their end | beyond the newest |

@@ -7,6 +7,7 @@ mod deploys;
 mod live;
 mod log;
 mod progress;
+mod promotions;
 mod style;
 
 use std::{
@@ -21,6 +22,7 @@ pub use self::{
     live::Live,
     log::DeployLog,
     progress::{progress, progress_words},
+    promotions::promotion,
     style::{Cell, Paint, Style},
 };
 

@@ -180,6 +180,17 @@ impl Caller {
         ))
     }
 
+    /// Refuses unless the caller may promote to `environment`: who may start anything there may, and who may approve.
+    pub fn need_approval(&self, environment: &Environment) -> ApiResult<()> {
+        if self.may(Verb::Start, Some(environment)) { Ok(()) } else { self.need(Verb::Approve, Some(environment)) }
+    }
+
+    /// The name by which approvals tell callers apart.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.token.as_ref().map_or("somebody", |(name, _)| name)
+    }
+
     /// Refuses unless the caller may do `verb` in some environment: for what belongs to no environment.
     pub fn need_anywhere(&self, verb: Verb) -> ApiResult<()> {
         match &self.token {

@@ -14,7 +14,7 @@ use super::{
     now_ms,
 };
 use crate::{
-    api::{Phase, State},
+    api::{Phase, PromotionState, State},
     config::Verb,
     names::{Place, Role},
 };
@@ -96,6 +96,11 @@ impl Service {
         text.family("deployctl_boxes_out", "gauge", "Boxes that deployctl has taken out of service.");
         text.family("deployctl_frozen", "gauge", "1 while nothing new starts there.");
         text.family("deployctl_releases", "gauge", "Releases that are known.");
+        text.family(
+            "deployctl_waits_for_approval",
+            "gauge",
+            "1 while a release waits for a person to promote it there.",
+        );
         let tallies = self.store.tallies()?;
         let freezes = self.store.freezes()?;
         let places = self.store.places()?;
@@ -118,6 +123,18 @@ impl Service {
         roles.dedup();
         for role in roles {
             text.add("deployctl_releases", "", &format!("role=\"{role}\""), number(self.store.count_releases(role)?));
+        }
+        let waiting = self.promotions()?;
+        for (role, policy) in &self.config.service.roles {
+            for (_, target) in policy.ways_on() {
+                let waits = waiting.iter().any(|promotion| {
+                    promotion.role == *role
+                        && promotion.environment == *target
+                        && promotion.state == PromotionState::WaitsForApproval
+                });
+                let labels = format!("role=\"{role}\",environment=\"{target}\"");
+                text.add("deployctl_waits_for_approval", "", &labels, f64::from(u8::from(waits)));
+            }
         }
         Ok(text.finish())
     }

@@ -16,6 +16,7 @@ mod links;
 mod metrics;
 mod notify;
 mod policy;
+mod promotions;
 mod reconcile;
 mod routes;
 mod start;

@@ -5,7 +5,7 @@ use super::{
     store::Complete,
 };
 use crate::{
-    api::{Freeze, Kind as DeployKind, Release, ReleaseStatus},
+    api::{Freeze, Kind as DeployKind, PromotionState, Release, ReleaseStatus},
     names::Tag,
 };
 
@@ -74,13 +74,51 @@ pub fn way_back<'a>(
     history.iter().find(|complete| Some(&complete.tag) != leaves && !is_marked(&complete.tag))
 }
 
-/// What of an environment is to be promoted: its last complete deploy that was no rollback, if the environment is still
-/// on that release and it has not been promoted. `history`: newest first.
+/// What of an environment is to be promoted, by itself or by a person: its last complete deploy that was no rollback, if
+/// the environment is still on that release and it has not been promoted. `history`: newest first.
 #[must_use]
 pub fn to_promote<'a>(history: &'a [Complete], promoted: Option<&str>) -> Option<&'a Complete> {
     let newest = history.first()?;
     let candidate = history.iter().find(|complete| complete.kind != DeployKind::Rollback)?;
-    (candidate.tag == newest.tag && candidate.promote && promoted != Some(&candidate.id)).then_some(candidate)
+    (candidate.tag == newest.tag && promoted != Some(&candidate.id)).then_some(candidate)
+}
+
+/// What a promotion may have to wait for.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing to wait for")]
+pub struct Waits {
+    /// The complete deploy has not stood for long enough.
+    pub bakes: bool,
+    /// A gate does not let it pass.
+    pub gate: bool,
+    /// How many tokens have approved it.
+    pub approvals: usize,
+    /// How many must; 0 where it goes on by itself.
+    pub approvals_needed: u32,
+    /// The next environment is frozen.
+    pub frozen: bool,
+    /// A deploy rolls there.
+    pub rolls: bool,
+}
+
+/// What a promotion waits for: what keeps it from being approved first, then the approval, then what keeps one that is
+/// approved from starting.
+#[must_use]
+pub fn waits_for(waits: &Waits) -> PromotionState {
+    match waits {
+        Waits { bakes: true, .. } => PromotionState::Bakes,
+        Waits { gate: true, .. } => PromotionState::Gate,
+        Waits { approvals, approvals_needed, .. } if approvals_needed.saturating_sub(count(*approvals)) > 0 => {
+            PromotionState::WaitsForApproval
+        }
+        Waits { frozen: true, .. } => PromotionState::Frozen,
+        Waits { rolls: true, .. } => PromotionState::Rolling,
+        Waits { .. } => PromotionState::Due,
+    }
+}
+
+fn count(approvals: usize) -> u32 {
+    u32::try_from(approvals).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -168,6 +206,29 @@ mod tests {
         let again = complete("back", "v2", Rollback);
         assert_eq!(found(&[again.clone(), new.clone()], None).as_deref(), Some("new"), "v3 broke, v2 is back");
         assert_eq!(found(&[again], None), None, "rollbacks never promote");
-        assert_eq!(found(&[Complete { promote: false, ..new }], None), None);
+        let by_hand = Complete { promote: false, ..new };
+        assert_eq!(found(&[by_hand], None).as_deref(), Some("new"), "a person may");
+    }
+
+    #[test]
+    fn a_promotion_waits_for_one_thing_after_the_other() {
+        let nothing =
+            Waits { bakes: false, gate: false, approvals: 0, approvals_needed: 0, frozen: false, rolls: false };
+        let all = Waits { bakes: true, gate: true, approvals: 1, approvals_needed: 2, frozen: true, rolls: true };
+        let mut waits = all;
+        let mut seen = Vec::new();
+        for next in [
+            |waits: &mut Waits| waits.bakes = false,
+            |waits: &mut Waits| waits.gate = false,
+            |waits: &mut Waits| waits.approvals = 2,
+            |waits: &mut Waits| waits.frozen = false,
+            |waits: &mut Waits| waits.rolls = false,
+        ] {
+            seen.push(waits_for(&waits));
+            next(&mut waits);
+        }
+        assert_eq!(seen, PromotionState::ALL[..5]);
+        assert_eq!(waits_for(&waits), PromotionState::Due);
+        assert_eq!(waits_for(&nothing), PromotionState::Due, "by itself");
     }
 }

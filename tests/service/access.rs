@@ -1,20 +1,9 @@
 //! Who may do what.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use crate::service::setup::{DEPLOYCTL, Service, kind};
+use crate::service::setup::{DEPLOYCTL, Service, kind, token};
 use crate::support::{Scope, require, run};
-
-/// A token whose text is its name.
-fn token(name: &str, can: &[&str]) -> Value {
-    use std::fmt::Write;
-    let sha256 = Sha256::digest(name.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").unwrap();
-        hex
-    });
-    json!({ "name": name, "sha256": sha256, "can": can })
-}
 
 #[test]
 fn without_tokens_it_listens_on_loopback_only() {

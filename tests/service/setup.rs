@@ -9,6 +9,7 @@ use deployctl::{
     secret::Secret,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::support::{Http, Process, Redis, Scope, SerfAgent, free_port, wait_for};
 
@@ -270,4 +271,14 @@ pub fn id(deploy: &Value) -> String {
 /// The machine word of an error.
 pub fn kind(body: &Value) -> &str {
     body["error"]["kind"].as_str().unwrap_or_default()
+}
+
+/// A token whose text is its name.
+pub fn token(name: &str, can: &[&str]) -> Value {
+    use std::fmt::Write;
+    let sha256 = Sha256::digest(name.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
+    json!({ "name": name, "sha256": sha256, "can": can })
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::{REASON_LIMIT, body, cut, limit, param, required};
 use crate::{
     api::{
-        AuditEntry, Completed, Current, Deploy, Deploys, NewBlame, NewCancel, NewDeploy, NewMove, Phase, Running,
-        RunningBoxes, State,
+        AuditEntry, Completed, Current, Deploy, Deploys, NewBlame, NewCancel, NewDeploy, NewMove, Phase, Promoted,
+        Running, RunningBoxes, State,
     },
     config::Verb,
     coordination::{CancelReply, Coordinator, DeployRecord},
@@ -38,12 +38,21 @@ pub fn roll_back(service: &Service, caller: &Caller, request: &Request) -> ApiRe
     Ok(Response::json(202, &service.linked(service.roll_back(&asked, &caller.by())?)?))
 }
 
-/// `POST /v1/promotions`: `environment` is the source; the scope is asked where the deploy starts.
+/// `POST /v1/promotions`: `environment` is the source; the scope is asked where the deploy starts. An approval that is not
+/// the last one that is needed answers with what it waits for.
 pub fn promote(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let asked: NewMove = body(request)?;
     let policy = service.config.service.role(&asked.role);
-    caller.need(Verb::Start, Some(policy.next(&asked.environment).unwrap_or(&asked.environment)))?;
-    Ok(Response::json(202, &service.linked(service.promote(&asked, &caller.by())?)?))
+    let target = policy.next(&asked.environment).unwrap_or(&asked.environment);
+    if asked.force {
+        caller.need(Verb::Start, Some(target))?;
+    } else {
+        caller.need_approval(target)?;
+    }
+    match service.promote(&asked, caller)? {
+        Promoted::Deploy(deploy) => Ok(Response::json(202, &service.linked(*deploy)?)),
+        Promoted::Waits(promotion) => Ok(Response::json(200, &promotion)),
+    }
 }
 
 /// `GET /v1/deploys`: of one place, or of all that the caller may read.

@@ -37,6 +37,13 @@ pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
             && environment.as_ref().is_none_or(|environment| freeze.environment == *environment)
             && role.as_ref().is_none_or(|role| freeze.role.as_ref().is_none_or(|frozen| frozen == role))
     });
+    answer.promotions = service.promotions()?;
+    answer.promotions.retain(|promotion| {
+        let ends = [&promotion.from, &promotion.environment];
+        ends.iter().all(|end| caller.may(Verb::Read, Some(end)))
+            && environment.as_ref().is_none_or(|environment| ends.contains(&environment))
+            && role.as_ref().is_none_or(|role| *role == promotion.role)
+    });
     Ok(Response::json(200, &answer))
 }
 

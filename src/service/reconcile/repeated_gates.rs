@@ -198,6 +198,15 @@ impl Service {
         Ok(said)
     }
 
+    /// Why a gate of one kind does not let a release pass, by what it said last. One that has not been asked yet does not.
+    pub fn gate_objection(&self, place: &Place, judged: &Judged, when: When) -> Option<String> {
+        let results = self.gate_results();
+        self.gates_of(place, when).find_map(|(number, _)| match results.get(&(judged.id.clone(), number)) {
+            None => Some("a gate has not answered yet".to_owned()),
+            Some(heard) => heard.objection().map(str::to_owned),
+        })
+    }
+
     /// Why a gate holds the deploy `id`, if one does.
     pub fn gate_doubt(&self, id: &str) -> Option<String> {
         self.gate_results().iter().find_map(|((of, _), heard)| match &heard.standing {

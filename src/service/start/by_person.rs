@@ -4,14 +4,16 @@
 use crate::service::{
     Service,
     api_error::{ApiError, ApiResult, Kind},
+    auth::Caller,
     handlers::{REASON_LIMIT, cut},
     ids, now, policy,
+    promotions::{Approved, Candidate},
     reconcile::Judged,
     start::{DeployRequest, StartOutcome},
     store::{Complete, Mark},
 };
 use crate::{
-    api::{AuditEntry, Deploy, Kind as DeployKind, NewDeploy, NewMove, Release, ReleaseStatus, State},
+    api::{AuditEntry, Deploy, Kind as DeployKind, NewDeploy, NewMove, Promoted, Release, ReleaseStatus, State},
     coordination::{Coordinator, DeployRecord},
     names::{Place, Role, Tag},
 };
@@ -81,9 +83,11 @@ impl Service {
     }
 
     /// `POST /v1/promotions`: starts in the next environment what `asked.environment` completed last.
-    pub fn promote(&self, asked: &NewMove, by: &str) -> ApiResult<Deploy> {
+    /// Whoever does not insist approves: the last approval that is needed begins the deploy.
+    pub fn promote(&self, asked: &NewMove, caller: &Caller) -> ApiResult<Promoted> {
         let source = Place { environment: asked.environment.clone(), role: asked.role.clone() };
         let policy = self.config.service.role(&source.role);
+        let by = caller.by();
         let target = policy.next(&source.environment).ok_or_else(|| {
             let message = format!("nothing follows {source}: see service.roles.{}.environments", source.role);
             ApiError::new(Kind::NotFound, message)
@@ -92,7 +96,7 @@ impl Service {
         let history = self.store.complete(&source)?;
         let complete = match &asked.tag {
             Some(tag) => history.iter().find(|complete| complete.tag == *tag),
-            None => history.first(),
+            None => policy::to_promote(&history, None).or(history.first()),
         };
         let Some(complete) = complete else {
             let what = asked.tag.as_ref().map_or_else(|| "nothing".to_owned(), |tag| format!("{}:{tag}", source.role));
@@ -106,18 +110,37 @@ impl Service {
             policy::may_thaw(self.store.frozen(&target)?.as_ref())?;
             self.has_proved_itself(&source, complete, history.first())?;
         }
+        let reason = asked.reason.clone().map(short);
+        let others = if asked.force {
+            Vec::new()
+        } else {
+            match self.approve(&target, complete, (caller.name(), &by), reason.clone())? {
+                Approved::ByAll(others) => others,
+                Approved::InPart => {
+                    let candidate = Candidate { complete: complete.clone(), by_itself: false };
+                    return Ok(Promoted::Waits(Box::new(self.promotion(&policy, &source, &target, &candidate)?)));
+                }
+            }
+        };
+        let others: Vec<String> = others.into_iter().map(|approval| approval.by).collect();
+        let approved = (!others.is_empty()).then(|| format!("approved by {}, too", others.join(" and ")));
         let request = DeployRequest {
             id: Some(ids::promoted(&complete.id, &target)),
             source: Some(complete.id.clone()),
             force: asked.force,
-            reason: asked.reason.clone().map(short),
-            ..DeployRequest::new(&target, &complete.tag, DeployKind::Promotion, by)
+            reason: joined(approved, reason),
+            ..DeployRequest::new(&target, &complete.tag, DeployKind::Promotion, &by)
         };
-        // A person may promote again what did not get through.
-        match self.start_deploy(&request)? {
-            StartOutcome::Exists => started(self.start_deploy(&DeployRequest { id: None, ..request })?),
-            outcome => started(outcome),
+        let outcome = match self.start_deploy(&request)? {
+            // A person may promote again what did not get through.
+            StartOutcome::Exists => self.start_deploy(&DeployRequest { id: None, ..request })?,
+            outcome => outcome,
+        };
+        let is_newest = policy::to_promote(&history, None).is_some_and(|newest| newest.id == complete.id);
+        if is_newest {
+            self.has_gone_on(&target, &complete.id)?;
         }
+        started(outcome).map(|deploy| Promoted::Deploy(Box::new(deploy)))
     }
 
     /// Refuses to promote what the gates of `source` object to. What they read is of the release that runs there, the

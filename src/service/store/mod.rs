@@ -1,9 +1,10 @@
-//! The service's own records, in Redis under `PREFIX:service:…`: releases and marks, freezes, the audit log, what is
+//! The service's own records, in Redis under `PREFIX:service:…`: releases and marks, approvals, freezes, the audit log, what is
 //! good where, what is open. What a deploy is and where its boxes stand is not here: that is the protocol's
 //! ([`crate::coordination`]).
 //!
 //! Every change is one command or one transaction, so a service that is killed leaves no half of one.
 
+mod approvals;
 mod audit;
 mod freezes;
 mod history;
