@@ -163,6 +163,26 @@ pub struct StatusAnswer {
     /// What is to go on to a next environment, and what it waits for.
     #[serde(default)]
     pub promotions: Vec<Promotion>,
+    /// What a start without a tag would take at these places; empty where the service is too old to say.
+    #[serde(default)]
+    pub next: Vec<NextRelease>,
+}
+
+/// In its role's first environment the newest release, in a later one what the one before it completed last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextRelease {
+    /// The role.
+    pub role: Role,
+    /// The environment.
+    pub environment: Environment,
+    /// Which; absent where there is none yet.
+    pub tag: Option<Tag>,
+    /// Whether it may be deployed.
+    pub status: Option<ReleaseStatus>,
+    /// Why it is broken or withheld.
+    pub reason: Option<String>,
+    /// The environment that it comes from; absent in the first one.
+    pub from: Option<Environment>,
 }
 
 /// The answer of `GET /v1/token`: whose the caller's token is, and what it may do.

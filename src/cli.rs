@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::{
     fleet::{
         Cancel, Complete, CompleteKind, Freeze, LocksArgs, Pause, Promote, Publish, Releases, Resume, Rollback, Start,
-        Status, Unfreeze, Unlock, Until,
+        Status, Unfreeze, Unlock, Until, Why,
     },
     help::{command, parse},
     machine::{Handle, In, Init, InitBox, InitService, Out, Run, TokenCommand, TokenNew, Worker},
@@ -58,6 +58,8 @@ pub enum Command {
     Unfreeze(Unfreeze),
     /// What runs where, what is rolling, and what each box waits for
     Status(Status),
+    /// Why a deploy, or a box, is no further, and what can be done
+    Why(Why),
     /// Who holds which lock, and which boxes are out of service
     Locks(LocksArgs),
     /// Free a box's lock and out-mark by force
@@ -146,6 +148,7 @@ mod tests {
             "status",
             "status -r app -e staging --json",
             "status --watch",
+            "why -r app -e staging --box box-1 --json",
             "locks -r app -e staging",
             "unlock -r app -e staging --box box-1.internal --reason why --force",
             "unlock -r app -e staging -b box-1 --reason why",

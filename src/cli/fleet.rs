@@ -243,6 +243,20 @@ pub struct Status {
     pub json: bool,
 }
 
+/// `why`
+#[derive(Debug, Args)]
+pub struct Why {
+    /// Where.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Only this box
+    #[arg(short = 'b', long = "box", value_name = "BOX")]
+    pub name: Option<BoxName>,
+    /// For a script
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `locks`
 #[derive(Debug, Args)]
 pub struct LocksArgs {

@@ -23,6 +23,7 @@ const GROUPS: &[(&str, &[(&str, &str)])] = &[
     (
         "When it goes wrong",
         &[
+            ("why", "deployctl why -r app -e staging --box box-3"),
             ("cancel", "deployctl cancel -r app -e staging --reason \"wrong branch\""),
             ("pause", "deployctl pause -r app -e production --reason \"errors?\""),
             ("resume", "deployctl resume -r app -e production"),

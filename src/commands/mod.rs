@@ -20,6 +20,7 @@ mod sync;
 mod token;
 mod unlock;
 mod watch;
+mod why;
 mod worker;
 
 use std::env;
@@ -70,6 +71,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Resume(args) => pause::resume(&configuration(cli)?, args),
         Command::Complete(args) => complete::run(&configuration(cli)?, args),
         Command::Status(args) => status::run(&configuration(cli)?, args),
+        Command::Why(args) => why::run(&configuration(cli)?, args),
         Command::Locks(args) => locks::run(&configuration(cli)?, args),
         Command::Doctor => doctor::run(cli),
         Command::Init(what) => init::run(cli, what),

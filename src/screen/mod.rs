@@ -22,7 +22,7 @@ pub use self::{
     live::Live,
     log::DeployLog,
     progress::{progress, progress_words},
-    promotions::promotion,
+    promotions::{promotion, promotion_waits},
     style::{Cell, Paint, Style},
 };
 

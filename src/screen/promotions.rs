@@ -2,32 +2,42 @@
 
 use jiff::Timestamp;
 
-use super::{Paint, Style, age, one_line};
+use super::{Paint, Style, age, one_line, time};
 use crate::api::{Promotion, PromotionState};
 
 /// `app: v42 waits for approval to go on to production, complete in staging for 2h 5m; deployctl promote …`.
 #[must_use]
 pub fn promotion(style: Style, promotion: &Promotion, now: Timestamp) -> String {
     let Promotion { role, tag, from, environment, .. } = promotion;
-    let reason = promotion.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
-    let until = promotion.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
-    let (paint, waits) = match promotion.state {
-        PromotionState::WaitsForApproval => (Paint::Yellow, "waits for approval".to_owned()),
-        PromotionState::Bakes => (Paint::Dim, format!("bakes{until}")),
-        PromotionState::Gate => (Paint::Yellow, format!("is kept by a gate{reason}")),
-        PromotionState::Frozen => (Paint::Dim, format!("waits for the end of a freeze{until}{reason}")),
-        PromotionState::Rolling => (Paint::Dim, format!("waits{reason}")),
-        PromotionState::Due => (Paint::Dim, "starts now".to_owned()),
+    let paint = match promotion.state {
+        PromotionState::WaitsForApproval | PromotionState::Gate => Paint::Yellow,
+        _ => Paint::Dim,
     };
     let since = age(now, &promotion.since);
-    let approvals = if promotion.approvals_needed > 1 { approvals(promotion) } else { String::new() };
     let next = if promotion.state == PromotionState::WaitsForApproval {
         format!("; deployctl promote -r {role} --from {from}")
     } else {
         String::new()
     };
     let what = format!("{role}: {tag}, complete in {from} for {since}, is to go on to {environment}");
-    style.paint(paint, &format!("{what}: {waits}{approvals}{next}"))
+    style.paint(paint, &format!("{what}: {}{next}", promotion_waits(promotion)))
+}
+
+/// `waits for approval; 1 of 2 approvals, by ann`.
+#[must_use]
+pub fn promotion_waits(promotion: &Promotion) -> String {
+    let reason = promotion.reason.as_deref().map(|reason| format!(": {}", one_line(reason))).unwrap_or_default();
+    let until = promotion.until.map(|until| format!(" until {}", time(until))).unwrap_or_default();
+    let waits = match promotion.state {
+        PromotionState::WaitsForApproval => "waits for approval".to_owned(),
+        PromotionState::Bakes => format!("bakes{until}"),
+        PromotionState::Gate => format!("is kept by a gate{reason}"),
+        PromotionState::Frozen => format!("waits for the end of a freeze{until}{reason}"),
+        PromotionState::Rolling => format!("waits{reason}"),
+        PromotionState::Due => "starts now".to_owned(),
+    };
+    let approvals = if promotion.approvals_needed > 1 { approvals(promotion) } else { String::new() };
+    format!("{waits}{approvals}")
 }
 
 /// `; 1 of 2 approvals, by ann`.
@@ -64,7 +74,7 @@ mod tests {
         let text = shown(&json!({"approvals_needed": 2, "approvals": approvals}));
         assert!(text.contains("; 1 of 2 approvals, by ann (ann@laptop); deployctl promote"), "{text}");
         let text = shown(&json!({"state": "bakes", "until": "2026-01-01T00:05:00Z", "approvals_needed": 0}));
-        assert!(text.ends_with("production: bakes until 2026-01-01T00:05:00Z"), "{text}");
+        assert!(text.ends_with("production: bakes until 2026-01-01 00:05:00 UTC"), "{text}");
         let text = shown(&json!({"state": "gate", "reason": "`errors` is 7"}));
         assert!(text.ends_with("is kept by a gate: `errors` is 7"), "{text}");
     }

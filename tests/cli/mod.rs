@@ -8,3 +8,4 @@ mod handle;
 mod releases;
 mod setup;
 mod usage;
+mod why;

@@ -82,6 +82,7 @@ fn a_service_that_is_away_is_named_with_the_next_act() {
         "status --json",
         "status --history",
         "locks",
+        "why -r app -e staging",
         "unlock -r app -e staging --box b --reason x",
     ] {
         deployctl(&scope, line).expect(1).one_line(&[NOBODY, "DEPLOYCTL_SERVICE_URL"]);

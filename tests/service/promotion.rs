@@ -37,6 +37,9 @@ fn a_complete_deploy_goes_on_once_even_with_two_services_and_restarts() {
     let _second = service.another(free_port());
     let source = staged(&service, "v1");
     assert_eq!(in_production(&service), Vec::<Value>::new(), "it bakes first");
+    let (_, status) = service.http.get("/v1/status?role=app&environment=production");
+    let next = &status["next"][0];
+    assert_eq!((&next["tag"], &next["from"]), (&json!("v1"), &json!("staging")), "{status}");
     service.process().kill();
     service.resume();
     let promoted = service.wait_newer("production", "");

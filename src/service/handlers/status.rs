@@ -5,7 +5,7 @@ use super::{
     param,
 };
 use crate::{
-    api::{PlaceLocks, State, StatusAnswer},
+    api::{NextRelease, PlaceLocks, State, StatusAnswer},
     config::Verb,
     coordination::Coordinator,
     names::{Environment, Place, Role},
@@ -26,8 +26,14 @@ pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
         (param(request, "role")?, param(request, "environment")?);
     service.check_names(role.as_ref(), environment.as_ref())?;
     let mut answer = StatusAnswer::default();
-    for place in places(service, caller, request)? {
-        add_place(service, &place, &mut answer)?;
+    let places = places(service, caller, request)?;
+    for place in &places {
+        add_place(service, place, &mut answer)?;
+    }
+    // Where nothing was ever deployed somebody may ask why.
+    let asked = role.clone().zip(environment.clone()).map(|(role, environment)| Place { environment, role });
+    for place in places.iter().chain(asked.iter().filter(|place| !places.contains(place))) {
+        answer.next.extend(next(service, caller, place)?);
     }
     answer.deploys.sort_by(|a, b| b.started_at.cmp(&a.started_at));
     answer.running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
@@ -71,4 +77,27 @@ fn add_place(service: &Service, place: &Place, answer: &mut StatusAnswer) -> Api
     }
     answer.places.push(PlaceLocks { role: place.role.clone(), environment: place.environment.clone(), locks });
     Ok(())
+}
+
+/// What a start without a tag would take at `place`; nothing where that is not the caller's to read.
+fn next(service: &Service, caller: &Caller, place: &Place) -> ApiResult<Option<NextRelease>> {
+    let Place { environment, role } = place.clone();
+    let policy = service.config.service.role(&role);
+    let from = policy.previous(&environment).cloned();
+    let release = match &from {
+        None => service.store.releases(&role, 1)?.into_iter().next(),
+        Some(from) if !caller.may(Verb::Read, Some(from)) => return Ok(None),
+        Some(from) => {
+            let source = Place { environment: from.clone(), role: role.clone() };
+            match service.store.at(&source, Coordinator::complete)? {
+                Some(complete) => service.store.release(&role, &complete.tag)?,
+                None => None,
+            }
+        }
+    };
+    let (tag, status, reason) = match release {
+        Some(release) => (Some(release.tag), Some(release.status), release.reason),
+        None => (None, None, None),
+    };
+    Ok(Some(NextRelease { role, environment, tag, status, reason, from }))
 }
