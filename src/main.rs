@@ -44,10 +44,11 @@ fn usage(error: &clap::Error) -> String {
     let text = error.to_string();
     let problem = text.split("\n\n").next().unwrap_or_default();
     let problem = problem.strip_prefix("error: ").unwrap_or(problem);
-    let words: Vec<&str> = problem.split_whitespace().collect();
+    let problem = problem.split_whitespace().collect::<Vec<_>>().join(" ");
     let tips = text.lines().filter_map(|line| line.trim_start().strip_prefix("tip: "));
-    let meant: String = tips.filter(|tip| tip.contains("similar")).map(|tip| format!("; {tip}")).collect();
-    format!("{}{meant}; deployctl COMMAND --help says how it is used", words.join(" "))
+    let meant = tips.filter(|tip| tip.contains("similar"));
+    let help = "deployctl COMMAND --help says how it is used";
+    [problem.as_str()].into_iter().chain(meant).chain([help]).collect::<Vec<_>>().join("; ")
 }
 
 fn start_logger(level: log::LevelFilter) {
