@@ -56,7 +56,7 @@ within() {
     echo "$said"
 }
 
-document=docs/first-fleet.md
+document=$root/docs/first-fleet.md
 # block LANGUAGE NUMBER
 block() {
     awk -v open="\`\`\`$1" -v wanted="$2" \

@@ -2,11 +2,10 @@
 # Makes what people install: a static binary, a Debian package, an RPM package, an SBOM, and their checksums, into
 # target/packages. `make packages`.
 #
-#   scripts/packages.sh               makes them
+#   scripts/packages.sh               makes them (MANUAL: the program that examples/manual.rs makes, where it is built)
 #   scripts/packages.sh check         makes them again, from a clone in another folder, and compares every byte
 #   scripts/packages.sh lay DIR BINARY MANUAL
-#                                     lays the files of a package out in DIR/programs (mode 755) and DIR/files (644);
-#                                     MANUAL is the program that examples/manual.rs makes
+#                                     lays the files of a package out in DIR/programs (mode 755) and DIR/files (644)
 #
 # The same commit gives the same bytes wherever it is built, with the same Rust.
 set -euo pipefail
@@ -59,7 +58,6 @@ build() {
     export CFLAGS_x86_64_unknown_linux_musl="-ffile-prefix-map=$root=/deployctl -ffile-prefix-map=$cargo=/cargo"
     export RUSTFLAGS="--remap-path-prefix=$root=/deployctl --remap-path-prefix=$cargo=/cargo"
     cargo build --locked --release --target "$target"
-    cargo build --locked --release --target "$target" --example manual
 }
 
 # sbom VERSION: CycloneDX, of the crates that are in the program, with the hashes that Cargo.lock has.
@@ -83,7 +81,7 @@ sbom() {
 }
 
 make_packages() {
-    local version revision base
+    local version revision base manual=${CARGO_TARGET_DIR:-$root/target}/debug/examples/manual
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
     # How many commits: of two packages of one version the later one is the newer.
     revision=$(git rev-list --count HEAD)
@@ -94,10 +92,12 @@ make_packages() {
     rustup target list --installed | grep -qx "$target" || rustup target add "$target"
     scripts/install-tools.sh packages
     rm -rf "$out" && mkdir -p "$out"
+    # It runs here and is in no package: as the tests have it.
+    if [[ -n ${MANUAL:-} ]]; then manual=$MANUAL; else cargo build --locked --example manual; fi
     export CARGO_TARGET_DIR=$root/target/static
     build
     base=$CARGO_TARGET_DIR/$target/release
-    lay "$out/laid" "$base/deployctl" "$base/examples/manual"
+    lay "$out/laid" "$base/deployctl" "$manual"
 
     step "Packing"
     "$tools/bin/cargo-deb" --no-build --no-strip --target "$target" --deb-revision "$revision" --output "$out"
@@ -114,7 +114,7 @@ check() {
     [[ -z $(git status --porcelain) ]] || die "a clone has commits only: commit your changes first"
     clone=$(mktemp -d /var/tmp/deployctl-again.XXXXXX)/a/longer/path
     git clone --quiet "$root" "$clone"
-    DEPLOYCTL_TOOLS=$tools "$clone/scripts/packages.sh"
+    DEPLOYCTL_TOOLS=$tools MANUAL=${CARGO_TARGET_DIR:-$root/target}/debug/examples/manual "$clone/scripts/packages.sh"
     step "The same bytes?"
     diff "$out/SHA256SUMS" "$clone/target/packages/SHA256SUMS" || die "they differ: $clone has the second build"
     rm -rf "${clone%/a/longer/path}"
