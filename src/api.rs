@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -166,6 +167,9 @@ pub struct StatusAnswer {
     /// What a start without a tag would take at these places; empty where the service is too old to say.
     #[serde(default)]
     pub next: Vec<NextRelease>,
+    /// Where nothing new starts now, since no window is open.
+    #[serde(default)]
+    pub closed: Vec<ClosedPlace>,
 }
 
 /// In its role's first environment the newest release, in a later one what the one before it completed last.
@@ -183,6 +187,17 @@ pub struct NextRelease {
     pub reason: Option<String>,
     /// The environment that it comes from; absent in the first one.
     pub from: Option<Environment>,
+}
+
+/// A place outside its windows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedPlace {
+    /// What.
+    pub role: Role,
+    /// Where.
+    pub environment: Environment,
+    /// When the next window opens.
+    pub opens: Option<Timestamp>,
 }
 
 /// The answer of `GET /v1/token`: whose the caller's token is, and what it may do.

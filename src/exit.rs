@@ -19,7 +19,7 @@ pub enum Exit {
     Broken,
     /// No lock in time.
     NoLock,
-    /// Frozen, or another deploy is rolling.
+    /// Frozen, outside its window, or another deploy is rolling.
     Blocked,
     /// Somebody pressed Ctrl-C while watching.
     Interrupted,
@@ -55,7 +55,7 @@ impl Exit {
             coded.exit
         } else if let Some(error) = error.downcast_ref::<client::Error>() {
             match error.kind() {
-                Some("frozen" | "rolling") => Self::Blocked,
+                Some("frozen" | "rolling" | "outside_window") => Self::Blocked,
                 Some("bad_request" | "too_large") => Self::Usage,
                 _ => Self::Failed,
             }
@@ -100,11 +100,11 @@ mod tests {
 
     #[test]
     fn a_script_learns_from_what_the_service_said() {
-        let codes = ["rolling", "frozen", "bad_request", "not_found", "no_box"].map(|kind| {
+        let codes = ["rolling", "frozen", "outside_window", "bad_request", "not_found", "no_box"].map(|kind| {
             let refused = client::Error::Refused { status: 409, kind: kind.to_owned(), message: "no".to_owned() };
             Exit::of(&refused.into()).code()
         });
-        assert_eq!(codes, [6, 6, 2, 1, 1]);
+        assert_eq!(codes, [6, 6, 6, 2, 1, 1]);
     }
 
     #[test]

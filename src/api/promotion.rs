@@ -19,6 +19,8 @@ words! {
         WaitsForApproval = "waits_for_approval",
         /// The end of a freeze.
         Frozen = "frozen",
+        /// The next window.
+        OutsideWindow = "outside_window",
         /// The end of the deploy that rolls in the next environment.
         Rolling = "rolling",
         /// Nothing: it starts at the next look.

@@ -74,7 +74,7 @@ pub struct Start {
     /// Recreate the containers of boxes that run the tag already, too
     #[arg(long)]
     pub recreate: bool,
-    /// Insist on a broken release, or on a frozen environment
+    /// Insist on a broken release, on a frozen environment, or on a time outside its window
     #[arg(long)]
     pub force: bool,
     /// Skip the role's steps, this once
@@ -153,7 +153,7 @@ pub struct Promote {
     /// Watch it to its end, and exit with its outcome
     #[arg(short, long)]
     pub wait: bool,
-    /// Insist, whatever gates, a freeze or a mark say
+    /// Insist, whatever gates, a freeze, a window or a mark say
     #[arg(long)]
     pub force: bool,
     /// Why, for the audit log and for everybody who watches

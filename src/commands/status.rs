@@ -11,7 +11,7 @@ use super::{
     watch::{self, Interrupt},
 };
 use crate::{
-    api::{AuditEntry, Deploy, Freeze, Locks, PlaceLocks, Promotion, Release, Running, State},
+    api::{AuditEntry, ClosedPlace, Deploy, Freeze, Locks, PlaceLocks, Promotion, Release, Running, State},
     cli::{Filter, Status},
     client::{Client, Result as Answer},
     config::Config,
@@ -93,6 +93,7 @@ struct Seen {
     deploys: Vec<Deploy>,
     locks: BTreeMap<Place, Locks>,
     freezes: Vec<Freeze>,
+    closed: Vec<ClosedPlace>,
     promotions: Vec<Promotion>,
     /// By the id of the deploy: why its release is broken.
     evidence: BTreeMap<String, Vec<String>>,
@@ -111,6 +112,7 @@ impl Seen {
             deploys: answer.deploys,
             locks,
             freezes: answer.freezes,
+            closed: answer.closed,
             promotions: answer.promotions,
             evidence: BTreeMap::new(),
         };
@@ -157,6 +159,11 @@ impl Seen {
             let until = freeze.until.map(|until| format!(" until {}", screen::time(until))).unwrap_or_default();
             let text =
                 format!("{what}{} is frozen for {since} now{until}, by {}: {reason}", freeze.environment, freeze.by);
+            lines.push(style.paint(Paint::Yellow, &text));
+        }
+        for ClosedPlace { role, environment, opens } in &self.closed {
+            let until = opens.map(|opens| format!(" until {}", screen::time(opens))).unwrap_or_default();
+            let text = format!("{role} in {environment} is outside its window{until}: nothing new starts");
             lines.push(style.paint(Paint::Yellow, &text));
         }
         lines.extend(self.promotions.iter().map(|promotion| screen::promotion(style, promotion, now)));

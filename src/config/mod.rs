@@ -6,6 +6,7 @@
 pub mod duration;
 mod role;
 mod service;
+mod window;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,7 @@ pub use self::{
     service::{
         CompareGate, Gate, Lasts, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Step, Token, Verb, When,
     },
+    window::{Days, Hours, Window, Zone},
 };
 use crate::{
     names::{BoxName, Environment, Role},

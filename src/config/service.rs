@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::duration;
+use super::{duration, window::Window};
 use crate::{
     names::{Environment, Role},
     parallel::MaxParallel,
@@ -179,6 +179,8 @@ pub struct RolePolicy {
     /// The longest that a deploy may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub deploy_timeout: Duration,
+    /// When deploys may start in an environment; at any time in one without windows.
+    pub windows: Vec<Window>,
     /// Conditions for starting and for promoting.
     pub gates: Vec<Gate>,
     /// The page of the source code, `https://github.com/OWNER/NAME`: for links to what a deploy changes.
@@ -197,6 +199,7 @@ impl Default for RolePolicy {
             first: None,
             steps: Vec::new(),
             deploy_timeout: Duration::from_secs(4 * 3600),
+            windows: Vec::new(),
             gates: Vec::new(),
             repository: None,
         }

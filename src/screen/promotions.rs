@@ -1,4 +1,4 @@
-//! What is to go on to the next environment, as a person reads it. Pure: the time comes in as a value.
+//! What is to go on to the next environment, as a person reads it.
 
 use jiff::Timestamp;
 
@@ -33,6 +33,7 @@ pub fn promotion_waits(promotion: &Promotion) -> String {
         PromotionState::Bakes => format!("bakes{until}"),
         PromotionState::Gate => format!("is kept by a gate{reason}"),
         PromotionState::Frozen => format!("waits for the end of a freeze{until}{reason}"),
+        PromotionState::OutsideWindow => format!("waits for its window{until}"),
         PromotionState::Rolling => format!("waits{reason}"),
         PromotionState::Due => "starts now".to_owned(),
     };

@@ -28,6 +28,8 @@ pub enum Kind {
     Withheld,
     /// The environment is frozen.
     Frozen,
+    /// No window of the environment is open.
+    OutsideWindow,
     /// A gate does not let it pass.
     Gate,
     /// No live box runs the role there.
@@ -63,6 +65,7 @@ impl Kind {
             Self::OtherCommit => "other_commit",
             Self::Withheld => "withheld",
             Self::Frozen => "frozen",
+            Self::OutsideWindow => "outside_window",
             Self::Gate => "gate",
             Self::NoBox => "no_box",
             Self::Rolling => "rolling",
@@ -88,6 +91,7 @@ impl Kind {
             | Self::OtherCommit
             | Self::Withheld
             | Self::Frozen
+            | Self::OutsideWindow
             | Self::Gate
             | Self::NoBox
             | Self::Rolling

@@ -21,6 +21,7 @@ mod reconcile;
 mod routes;
 mod start;
 mod store;
+mod windows;
 
 use std::{
     panic::{self, AssertUnwindSafe},

@@ -1,5 +1,7 @@
 //! The service's choices, as pure functions: which tag, may it start, where to go back to, what to promote.
 
+pub mod windows;
+
 use super::{
     api_error::{ApiError, ApiResult, Kind},
     store::Complete,
@@ -97,6 +99,8 @@ pub struct Waits {
     pub approvals_needed: u32,
     /// The next environment is frozen.
     pub frozen: bool,
+    /// It is outside its window.
+    pub closed: bool,
     /// A deploy rolls there.
     pub rolls: bool,
 }
@@ -112,6 +116,7 @@ pub fn waits_for(waits: &Waits) -> PromotionState {
             PromotionState::WaitsForApproval
         }
         Waits { frozen: true, .. } => PromotionState::Frozen,
+        Waits { closed: true, .. } => PromotionState::OutsideWindow,
         Waits { rolls: true, .. } => PromotionState::Rolling,
         Waits { .. } => PromotionState::Due,
     }
@@ -212,9 +217,24 @@ mod tests {
 
     #[test]
     fn a_promotion_waits_for_one_thing_after_the_other() {
-        let nothing =
-            Waits { bakes: false, gate: false, approvals: 0, approvals_needed: 0, frozen: false, rolls: false };
-        let all = Waits { bakes: true, gate: true, approvals: 1, approvals_needed: 2, frozen: true, rolls: true };
+        let by_itself = Waits {
+            bakes: false,
+            gate: false,
+            approvals: 0,
+            approvals_needed: 0,
+            frozen: false,
+            closed: false,
+            rolls: false,
+        };
+        let all = Waits {
+            bakes: true,
+            gate: true,
+            approvals: 1,
+            approvals_needed: 2,
+            frozen: true,
+            closed: true,
+            rolls: true,
+        };
         let mut waits = all;
         let mut seen = Vec::new();
         for next in [
@@ -222,13 +242,14 @@ mod tests {
             |waits: &mut Waits| waits.gate = false,
             |waits: &mut Waits| waits.approvals = 2,
             |waits: &mut Waits| waits.frozen = false,
+            |waits: &mut Waits| waits.closed = false,
             |waits: &mut Waits| waits.rolls = false,
         ] {
             seen.push(waits_for(&waits));
             next(&mut waits);
         }
-        assert_eq!(seen, PromotionState::ALL[..5]);
+        assert_eq!(seen, PromotionState::ALL[..6]);
         assert_eq!(waits_for(&waits), PromotionState::Due);
-        assert_eq!(waits_for(&nothing), PromotionState::Due, "by itself");
+        assert_eq!(waits_for(&by_itself), PromotionState::Due);
     }
 }

@@ -69,7 +69,7 @@ impl Service {
         let objection = self.gate_objection(source, &candidate.judged(), When::Bake);
         let approvals: Vec<Approval> = self.store.approvals(&complete.id)?.into_values().collect();
         let approvals_needed = if *by_itself { 0 } else { policy.approvals.get() };
-        let freeze = self.store.frozen(target)?;
+        let (freeze, closed) = (self.store.frozen(target)?, self.closed(target));
         let rolling = self.store.at(target, Coordinator::current)?.filter(|doc| doc.state() == State::Rolling);
         let state = policy::waits_for(&policy::Waits {
             bakes: now_ms() < baked,
@@ -77,12 +77,16 @@ impl Service {
             approvals: approvals.len(),
             approvals_needed,
             frozen: freeze.is_some(),
+            closed: closed.is_some(),
             rolls: rolling.is_some(),
         });
         let (reason, until) = match state {
             PromotionState::Bakes => (None, jiff::Timestamp::from_millisecond(baked).ok()),
             PromotionState::Gate => (objection, None),
             PromotionState::Frozen => freeze.map_or((None, None), |freeze| (freeze.reason, freeze.until)),
+            PromotionState::OutsideWindow => {
+                (None, closed.and_then(|closed| closed.opens).map(|opens| opens.timestamp()))
+            }
             PromotionState::Rolling => (rolling.map(|doc| format!("{} rolls there", doc.tag)), None),
             PromotionState::WaitsForApproval | PromotionState::Due => (None, None),
         };
@@ -116,29 +120,32 @@ impl Service {
         Ok(found)
     }
 
-    /// Writes down that `token` approves what is complete, unless that is the last approval that was missing: then the
-    /// others' come back, and the deploy may begin.
+    /// Approves a candidate for `token`. The last approval that is needed is written down only where the deploy `waits` all
+    /// the same: then the watch begins it. Else it may begin now, and is not approved if it cannot.
     pub fn approve(
         &self,
         target: &Place,
-        complete: &Complete,
+        candidate: &Candidate,
         (token, by): (&str, &str),
         reason: Option<String>,
+        waits: bool,
     ) -> Result<Approved> {
+        let complete = &candidate.complete;
         let needed = self.config.service.role(&target.role).approvals.get();
         let mut others = self.store.approvals(&complete.id)?;
         let is_new = others.remove(token).is_none();
-        if u32::try_from(others.len()).unwrap_or(u32::MAX) + 1 >= needed {
-            return Ok(Approved::ByAll(others.into_values().collect()));
+        let count = u32::try_from(others.len()).unwrap_or(u32::MAX) + 1;
+        if count >= needed && !waits {
+            return Ok(Approved::ByAll(others.into_values().map(|approval| approval.by).collect()));
         }
         let approval = Approval { by: by.to_owned(), reason, at: now() };
-        if is_new && self.store.approve(&complete.id, token, &approval)? {
+        if is_new && !candidate.by_itself && self.store.approve(&complete.id, token, &approval)? {
             let entry = AuditEntry::new(by, "approve").place(target).tag(&complete.tag).deploy(&complete.id);
-            let count = format!("{} of {needed}", others.len() + 1);
-            let detail: Vec<String> = [Some(count), approval.reason].into_iter().flatten().collect();
+            let detail: Vec<String> =
+                [Some(format!("{count} of {needed}")), approval.reason].into_iter().flatten().collect();
             self.audit(entry.detail(detail.join(": ")));
         }
-        Ok(Approved::InPart)
+        Ok(Approved::Waits)
     }
 
     /// A complete deploy has gone on: nothing of it waits any more.
@@ -148,10 +155,10 @@ impl Service {
     }
 }
 
-/// Whether enough tokens approve.
+/// What an approval led to.
 pub enum Approved {
-    /// Yes; what the others said.
-    ByAll(Vec<Approval>),
-    /// More are needed.
-    InPart,
+    /// It was the last one that was needed; who else approves.
+    ByAll(Vec<String>),
+    /// It waits: for others, or for a window.
+    Waits,
 }

@@ -26,6 +26,10 @@ fn places() -> Vec<(&'static str, Value)> {
         ("service.tokens[].", json!({"service": {"tokens": [{"name": "a", "sha256": "b", "can": []}]}})),
         ("service.roles.*.", json!({"service": {"roles": {"app": {}}}})),
         ("service.roles.*.steps[].", json!({"service": {"roles": {"app": {"steps": [{"boxes": 1, "for": "1s"}]}}}})),
+        (
+            "service.roles.*.windows[].",
+            json!({"service": {"roles": {"app": {"windows": [{"environment": "production"}]}}}}),
+        ),
         ("service.roles.*.gates[].", gate(json!({"when": "bake", "command": ["true"]}))),
         (
             "service.roles.*.gates[].compare.",

@@ -11,3 +11,4 @@ mod records;
 mod roll_gates;
 mod rolling;
 mod setup;
+mod windows;

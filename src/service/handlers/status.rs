@@ -50,6 +50,12 @@ pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
             && environment.as_ref().is_none_or(|environment| ends.contains(&environment))
             && role.as_ref().is_none_or(|role| *role == promotion.role)
     });
+    answer.closed = service.closed_places();
+    answer.closed.retain(|closed| {
+        caller.may(Verb::Read, Some(&closed.environment))
+            && environment.as_ref().is_none_or(|environment| *environment == closed.environment)
+            && role.as_ref().is_none_or(|role| *role == closed.role)
+    });
     Ok(Response::json(200, &answer))
 }
 

@@ -6,7 +6,8 @@ use crate::service::{
     api_error::{ApiError, ApiResult, Kind},
     auth::Caller,
     handlers::{REASON_LIMIT, cut},
-    ids, now, policy,
+    ids, now,
+    policy::{self, windows},
     promotions::{Approved, Candidate},
     reconcile::Judged,
     start::{DeployRequest, StartOutcome},
@@ -28,19 +29,23 @@ impl Service {
         };
         let release = self.release(&place.role, &tag)?;
         policy::may_start(&release, asked.tag.is_some(), asked.force)?;
+        let closed = self.closed(&place);
         if !asked.force {
             policy::may_thaw(self.store.frozen(&place)?.as_ref())?;
+            windows::may_start(&place, closed.as_ref())?;
         }
+        let ours: Vec<String> = closed
+            .iter()
+            .map(|closed| format!("forced {}", windows::outside(closed)))
+            .chain(asked.all_at_once.then(|| "all at once, without its steps".to_owned()))
+            .collect();
         let request = DeployRequest {
             supersede: asked.supersede,
             queue: asked.queue,
             recreate: asked.recreate,
             force: asked.force,
             all_at_once: asked.all_at_once,
-            reason: joined(
-                asked.all_at_once.then(|| "all at once, without its steps".to_owned()),
-                asked.reason.clone().map(short),
-            ),
+            reason: joined(ours, asked.reason.clone().map(short)),
             ..DeployRequest::new(&place, &tag, DeployKind::Deploy, by)
         };
         if asked.dry_run {
@@ -64,7 +69,10 @@ impl Service {
         let request = DeployRequest {
             source: left.as_ref().map(|doc| doc.id.clone()),
             supersede: true,
-            reason: joined(left.as_ref().map(|doc| format!("back from {}", doc.tag)), asked.reason.clone().map(short)),
+            reason: joined(
+                left.iter().map(|doc| format!("back from {}", doc.tag)).collect(),
+                asked.reason.clone().map(short),
+            ),
             ..DeployRequest::new(&place, &tag, DeployKind::Rollback, by)
         };
         let left = left.map(|doc| doc.tag).filter(|left| *left != tag);
@@ -111,24 +119,31 @@ impl Service {
             self.has_proved_itself(&source, complete, history.first())?;
         }
         let reason = asked.reason.clone().map(short);
-        let others = if asked.force {
-            Vec::new()
+        let closed = self.closed(&target);
+        let ours = if asked.force {
+            closed.iter().map(|closed| format!("forced {}", windows::outside(closed))).collect()
         } else {
-            match self.approve(&target, complete, (caller.name(), &by), reason.clone())? {
-                Approved::ByAll(others) => others,
-                Approved::InPart => {
-                    let candidate = Candidate { complete: complete.clone(), by_itself: false };
-                    return Ok(Promoted::Waits(Box::new(self.promotion(&policy, &source, &target, &candidate)?)));
+            let waits = self.candidate(&policy, &source, &target)?.filter(|waits| waits.complete.id == complete.id);
+            if waits.is_none() {
+                // Nothing would start it when the window opens.
+                windows::may_start(&target, closed.as_ref())?;
+            }
+            let waits = waits.unwrap_or_else(|| Candidate { complete: complete.clone(), by_itself: false });
+            match self.approve(&target, &waits, (caller.name(), &by), reason.clone(), closed.is_some())? {
+                Approved::ByAll(others) => {
+                    others.into_iter().map(|other| format!("approved by {other}, too")).collect()
+                }
+                Approved::Waits => {
+                    let promotion = self.promotion(&policy, &source, &target, &waits)?;
+                    return Ok(Promoted::Waits(Box::new(promotion)));
                 }
             }
         };
-        let others: Vec<String> = others.into_iter().map(|approval| approval.by).collect();
-        let approved = (!others.is_empty()).then(|| format!("approved by {}, too", others.join(" and ")));
         let request = DeployRequest {
             id: Some(ids::promoted(&complete.id, &target)),
             source: Some(complete.id.clone()),
             force: asked.force,
-            reason: joined(approved, reason),
+            reason: joined(ours, reason),
             ..DeployRequest::new(&target, &complete.tag, DeployKind::Promotion, &by)
         };
         let outcome = match self.start_deploy(&request)? {
@@ -240,7 +255,7 @@ impl Service {
 }
 
 /// What deployctl has to say of a start, and what the person said.
-fn joined(ours: Option<String>, said: Option<String>) -> Option<String> {
+fn joined(ours: Vec<String>, said: Option<String>) -> Option<String> {
     let parts: Vec<String> = ours.into_iter().chain(said.filter(|text| !text.trim().is_empty())).collect();
     Some(parts.join(": ")).filter(|text| !text.is_empty())
 }

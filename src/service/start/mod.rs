@@ -116,8 +116,8 @@ impl Service {
     pub fn start_queued(&self, place: &Place) -> anyhow::Result<()> {
         let Some(doc) = self.store.at(place, Coordinator::queued)? else { return Ok(()) };
         let rolls = self.store.at(place, Coordinator::current)?.is_some_and(|d| d.state() == State::Rolling);
-        let frozen = !doc.force && self.store.frozen(place)?.is_some();
-        if rolls || frozen {
+        let kept = !doc.force && (self.store.frozen(place)?.is_some() || self.closed(place).is_some());
+        if rolls || kept {
             return Ok(());
         }
         let release = self.release(&doc.role, &doc.tag);
