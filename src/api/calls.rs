@@ -28,6 +28,9 @@ pub struct NewRelease {
     /// When the commit was made, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub committed_at: Option<String>,
+    /// The role is new, though another one is named nearly like it.
+    #[serde(default)]
+    pub new_role: bool,
 }
 
 /// The answer of `GET /v1/releases`.

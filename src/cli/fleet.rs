@@ -36,6 +36,9 @@ pub struct Publish {
     /// When the commit was made, RFC 3339 [default: as for --commit]
     #[arg(long, value_name = "TIME")]
     pub committed_at: Option<String>,
+    /// It is the first release of a new role, though another one is named nearly like it
+    #[arg(long)]
+    pub new: bool,
 }
 
 /// `releases`

@@ -41,6 +41,8 @@ fn through_service(service: &Client, place: &Place, args: &Cancel) -> Result<Vec
     let newest = service.deploys(Some(&place.role), Some(&place.environment), 20)?;
     let at = |state| newest.iter().find(|deploy| deploy.state == state);
     let Some(rolling) = at(State::Rolling).or_else(|| at(State::Queued)) else {
+        // It says so, where no such place is known.
+        service.status(Some(&place.role), Some(&place.environment))?;
         let last = newest.first().map(|last| format!("; the last deploy, of {}, ended {}", last.tag, last.state));
         return Ok(vec![format!("nothing rolls for {place}{}", last.unwrap_or_default())]);
     };

@@ -38,8 +38,10 @@ pub fn resume(config: &Config, args: &Resume) -> Result<Exit> {
 
 fn rolling(service: &Client, place: &Place) -> Result<Deploy> {
     let newest = service.deploys(Some(&place.role), Some(&place.environment), 20)?;
-    newest
-        .into_iter()
-        .find(|deploy| deploy.state == State::Rolling)
-        .ok_or_else(|| anyhow!("nothing rolls for {place}: see deployctl status"))
+    if let Some(rolling) = newest.into_iter().find(|deploy| deploy.state == State::Rolling) {
+        return Ok(rolling);
+    }
+    // It says so, where no such place is known.
+    service.status(Some(&place.role), Some(&place.environment))?;
+    Err(anyhow!("nothing rolls for {place}: see deployctl status"))
 }

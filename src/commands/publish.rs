@@ -25,6 +25,7 @@ pub fn run(config: &Config, args: &Publish) -> Result<Exit> {
         message: either(&args.message, said.message),
         link: either(&args.link, said.link),
         committed_at: either(&args.committed_at, said.at),
+        new_role: args.new,
     })?;
     let (role, tag) = (&release.role, &release.tag);
     let said = match release.status {

@@ -46,6 +46,27 @@ impl Service {
     /// Refuses a role or an environment that nothing has. Where none is known any may be meant, and so it is where the
     /// Serf agent does not answer.
     pub fn check_names(&self, role: Option<&Role>, environment: Option<&Environment>) -> ApiResult<()> {
+        let known = self.known_beside(role, environment)?;
+        known.map_or(Ok(()), |known| known.check(role, environment))
+    }
+
+    /// Refuses the first release of a role that nothing has and that is named nearly like another: most likely that one is
+    /// meant. A name that is like no other may pass: a pipeline often comes before the first box of its role.
+    pub fn check_new_role(&self, role: &Role) -> ApiResult<()> {
+        if self.store.count_releases(role)? > 0 {
+            return Ok(());
+        }
+        let Some(known) = self.known_beside(Some(role), None)? else { return Ok(()) };
+        if likeliest(role.as_str(), &known.roles).is_none() {
+            return Ok(());
+        }
+        known.check(Some(role), None).map_err(|refusal| {
+            ApiError::new(refusal.kind, format!("{}; a role that is new is published with --new", refusal.message))
+        })
+    }
+
+    /// The names that are known, unless these are among them, or the Serf agent, which may know more, does not answer.
+    fn known_beside(&self, role: Option<&Role>, environment: Option<&Environment>) -> ApiResult<Option<Known>> {
         let mut known = Known::default();
         for (role, policy) in &self.config.service.roles {
             known.roles.insert(role.to_string());
@@ -57,15 +78,15 @@ impl Service {
         }
         // The agent is asked only where that decides: it may be slow, and most names are known.
         if known.have(role, environment) {
-            return Ok(());
+            return Ok(None);
         }
-        let Ok(members) = self.fleet.all(BOXES, &|| false) else { return Ok(()) };
+        let Ok(members) = self.fleet.all(BOXES, &|| false) else { return Ok(None) };
         for member in &members {
             known.environments.extend(member.tags.get("environment").cloned());
             let images = member.tags.get("images").map(String::as_str).unwrap_or_default();
             known.roles.extend(tags::roles(images).map(str::to_owned));
         }
-        known.check(role, environment)
+        Ok(Some(known))
     }
 }
 
@@ -81,14 +102,18 @@ impl Known {
     }
 }
 
+/// The known name that is most alike, if one is alike at all.
+fn likeliest<'a>(asked: &str, known: &'a BTreeSet<String>) -> Option<&'a String> {
+    let alike = |name: &&String| strsim::jaro_winkler(name, asked);
+    known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) >= ALIKE)
+}
+
 fn check(what: &str, asked: &impl Display, known: &BTreeSet<String>) -> ApiResult<()> {
     let asked = asked.to_string();
     if known.is_empty() || known.contains(&asked) {
         return Ok(());
     }
-    let alike = |name: &&String| strsim::jaro_winkler(name, &asked);
-    let likeliest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) >= ALIKE);
-    let meant = likeliest.map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+    let meant = likeliest(&asked, known).map(|name| format!("did you mean {name}? ")).unwrap_or_default();
     let list: Vec<&str> = known.iter().map(String::as_str).collect();
     let text = format!("no box and no deploy has the {what} {}: {meant}known are {}", quoted(&asked), list.join(", "));
     Err(ApiError::new(Kind::NotFound, text))

@@ -5,6 +5,7 @@ mod approval;
 mod blame;
 mod failures;
 mod limits;
+mod names;
 mod pausing;
 mod promotion;
 mod records;

@@ -22,6 +22,9 @@ const TEXT_LIMIT: usize = 4096;
 pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     caller.need_anywhere(Verb::Publish)?;
     let asked: NewRelease = body(request)?;
+    if !asked.new_role {
+        service.check_new_role(&asked.role)?;
+    }
     let short = |text: Option<String>| text.map(|text| cut(text, TEXT_LIMIT));
     let now = jiff::Timestamp::now();
     let release = Release {
