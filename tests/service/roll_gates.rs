@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::service::setup::{DEPLOYCTL, SOON, Service};
-use crate::support::{Moto, Prometheus, Scope, require, wait_for};
+use crate::support::{Moto, Prometheus, Scope, require, wait_for, wait_until};
 
 const BOXES: [(&str, &str); 2] = [("staging", "box-1"), ("staging", "box-2")];
 
@@ -191,6 +191,39 @@ fn an_alarm_of_cloudwatch_breaks_a_release() {
             assert!(ended["reason"].as_str().unwrap_or_default().contains("the alarm app-5xx rings: many"), "{ended}");
         }
     }
+}
+
+#[test]
+fn a_program_is_told_who_serves_what() {
+    require!("redis-server", "serf");
+    let scope = Scope::new();
+    let told = scope.dir().join("told");
+    let gate = scope.script(
+        "compare",
+        &format!("cat >{0}.json; echo \"$DEPLOY_TAG on $DEPLOY_BOXES, not on $DEPLOY_OTHERS\" >>{0}", told.display()),
+    );
+    let gate = json!({ "when": "roll", "command": [gate], "failures": 1 });
+    let service = Service::with_boxes(&scope, &BOXES, policy(&gate, json!({})));
+    for tag in ["v1", "v2"] {
+        service.publish(tag);
+        let id = service.start_deploy("staging", json!({}));
+        let mut second = service.worker("staging", "box-2");
+        second.joins(&id);
+        service.worker("staging", "box-1").deploys(&id, tag);
+        wait_until(SOON, "the gate is asked", || {
+            std::fs::read_to_string(&told).is_ok_and(|lines| lines.contains(&format!("{tag} on")))
+        });
+        second.deploys(&id, tag);
+        service.wait_state(&id, "deployed");
+    }
+    let lines = std::fs::read_to_string(&told).unwrap();
+    let first = lines.lines().find(|line| line.starts_with("v1")).unwrap();
+    assert_eq!(first, "v1 on box-1, not on ", "nothing was there before");
+    assert!(lines.lines().any(|line| line == "v2 on box-1, not on box-2"), "{lines}");
+    let deploy = std::fs::read_to_string(told.with_extension("json")).unwrap();
+    let deploy: Value = serde_json::from_str(&deploy).unwrap();
+    assert_eq!((&deploy["tag"], &deploy["last_good"]), (&json!("v2"), &json!("v1")), "{deploy}");
+    assert_eq!(deploy["boxes"].as_array().unwrap().len(), 2, "{deploy}");
 }
 
 fn box_of<'a>(deploy: &'a Value, name: &str) -> &'a Value {

@@ -11,11 +11,11 @@ use super::{
 };
 use crate::service::{Service, variables};
 use crate::{
-    api::AuditEntry,
+    api::{AuditEntry, Deploy},
     compose::DeployVars,
     config::{CompareGate, Gate, NoData, PrometheusGate, When},
     coordination::{Coordinator, DeployRecord, GateStep, Refusal},
-    names::{Place, Tag},
+    names::{BoxName, Place, Tag},
     process::{self, Failure, Program},
 };
 
@@ -33,22 +33,31 @@ pub enum Reading {
     Unknown(String),
 }
 
-/// Asks a gate, of the boxes that `serving` names, for no longer than `timeout`.
+/// The longest list of boxes that a program gets in a variable, in bytes: Linux takes 128 KiB, name included.
+const LONGEST_LIST: usize = 120 * 1024;
+
+/// Asks a gate about `deploy` and who serves what in it, for no longer than `timeout`.
 pub fn ask(
     gate: &Gate,
     vars: &DeployVars,
-    serving: &Serving,
+    deploy: Option<&Deploy>,
     timeout: Duration,
     interrupted: &dyn Fn() -> bool,
 ) -> Reading {
     let deadline = Instant::now() + timeout;
+    let serving = deploy.map(Serving::of).unwrap_or_default();
     let outcome = match gate {
-        Gate { command: Some(argv), .. } => return ask_command(argv, vars, timeout, interrupted),
+        Gate { command: Some(argv), .. } => {
+            return match program(argv, vars, &serving, deploy, timeout) {
+                Ok(program) => ask_command(&program, interrupted),
+                Err(error) => Reading::Unknown(format!("{error:#}")),
+            };
+        }
         Gate { prometheus: Some(gate), .. } => {
             let gate = PrometheusGate { query: serving.fill_in(&gate.query, &vars.tag), ..gate.clone() };
             query(&gate.url, &gate.query, deadline).map(|samples| judge(&gate, &samples))
         }
-        Gate { compare: Some(gate), .. } => ask_both(gate, serving, &vars.tag, deadline),
+        Gate { compare: Some(gate), .. } => ask_both(gate, &serving, &vars.tag, deadline),
         Gate { cloudwatch_alarms, .. } => alarms::ask(cloudwatch_alarms, timeout, interrupted),
     };
     outcome.unwrap_or_else(|error| Reading::Unknown(format!("{error:#}")))
@@ -84,9 +93,30 @@ pub fn longest(gate: &Gate, command_timeout: Duration) -> Duration {
     }
 }
 
-fn ask_command(argv: &[String], vars: &DeployVars, timeout: Duration, interrupted: &dyn Fn() -> bool) -> Reading {
-    match process::run(&Program::new(timeout, argv).envs(vars.pairs()), interrupted) {
-        Ok(_) => Reading::Pass(format!("{} passed", process::command_line(argv))),
+/// A gate's program: the usual variables, the names of who serves what, and the deploy's JSON to read. A list that is too
+/// long for a variable is left out; the JSON has it.
+fn program(
+    argv: &[String],
+    vars: &DeployVars,
+    serving: &Serving,
+    deploy: Option<&Deploy>,
+    timeout: Duration,
+) -> Result<Program> {
+    let mut program = Program::new(timeout, argv).envs(vars.pairs());
+    for (name, boxes) in [("DEPLOY_BOXES", &serving.boxes), ("DEPLOY_OTHERS", &serving.others)] {
+        let list = boxes.iter().map(BoxName::as_str).collect::<Vec<_>>().join(" ");
+        if list.len() <= LONGEST_LIST {
+            program = program.env(name, list);
+        }
+    }
+    let Some(deploy) = deploy else { return Ok(program) };
+    let json = serde_json::to_string(deploy).context("cannot write a deploy")?;
+    Ok(program.stdin(json + "\n"))
+}
+
+fn ask_command(program: &Program, interrupted: &dyn Fn() -> bool) -> Reading {
+    match process::run(program, interrupted) {
+        Ok(_) => Reading::Pass(format!("{} passed", process::command_line(&program.argv))),
         Err(failure @ Failure::Exit { code: Some(_), .. }) => Reading::Fail(failure.to_string()),
         Err(failure) => Reading::Unknown(failure.to_string()),
     }
@@ -224,9 +254,11 @@ impl Service {
         };
         let stop = || self.is_stopping() || !rolls();
         let vars = variables(place, &doc.tag, &doc.id, doc.kind);
+        let deploy = self.store.at(place, |locks| locks.deploy(&doc.id));
+        let deploy = deploy.map_err(|error| format!("a gate was not asked: {error:#}"))?;
         let gates = self.config.service.role(&place.role).gates;
         for gate in gates.iter().filter(|gate| gate.when == When::Start) {
-            match ask(gate, &vars, &Serving::default(), self.config.command_timeout, &stop) {
+            match ask(gate, &vars, deploy.as_ref(), self.config.command_timeout, &stop) {
                 Reading::Pass(_) => {}
                 Reading::Fail(reason) | Reading::Unknown(reason) => {
                     return Err(format!("a gate did not pass: {reason}"));
@@ -288,12 +320,25 @@ mod tests {
         let vars = variables(&place, &"v2".parse().unwrap(), "app.staging.x", crate::api::Kind::Deploy);
         let ask = |argv: &[&str], timeout| {
             let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-            ask_command(&argv, &vars, timeout, &process::never)
+            ask_command(&program(&argv, &vars, &Serving::default(), None, timeout).unwrap(), &process::never)
         };
         let long = Duration::from_secs(10);
         assert!(matches!(ask(&["sh", "-c", "test $DEPLOY_TAG = v2"], long), Reading::Pass(_)));
         assert!(matches!(ask(&["sh", "-c", "exit 3"], long), Reading::Fail(_)));
         assert!(matches!(ask(&["/nowhere/gate"], long), Reading::Unknown(_)));
         assert!(matches!(ask(&["sleep", "9"], Duration::from_millis(50)), Reading::Unknown(_)));
+    }
+
+    #[test]
+    fn a_list_that_no_variable_can_hold_is_left_out() {
+        let place = Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
+        let vars = variables(&place, &"v2".parse().unwrap(), "app.staging.x", crate::api::Kind::Deploy);
+        let others = (0..20_000).map(|number| format!("box-{number}").parse().unwrap()).collect();
+        let serving = Serving { boxes: vec!["a.1".parse().unwrap(), "b".parse().unwrap()], others, last_good: None };
+        let argv = ["true".to_owned()];
+        let program = program(&argv, &vars, &serving, None, Duration::from_secs(10)).unwrap();
+        let value = |name: &str| program.env.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
+        assert_eq!((value("DEPLOY_BOXES"), value("DEPLOY_OTHERS")), (Some("a.1 b"), None));
+        assert!(matches!(ask_command(&program, &process::never), Reading::Pass(_)));
     }
 }

@@ -17,7 +17,6 @@ use crate::service::{
     Service, now_ms,
     reconcile::{
         SERVICE,
-        compare::Serving,
         gates::{self, Reading},
     },
     store::Mark,
@@ -250,8 +249,7 @@ impl Service {
     pub(super) fn read_gate(&self, gate: &Gate, place: &Place, judged: &Judged, timeout: Duration) -> Result<Reading> {
         let vars = variables(place, &judged.tag, &judged.id, judged.kind);
         let deploy = self.store.at(place, |locks| locks.deploy(&judged.id))?;
-        let serving = deploy.map(|deploy| Serving::of(&deploy)).unwrap_or_default();
-        Ok(gates::ask(gate, &vars, &serving, timeout, &|| self.is_stopping()))
+        Ok(gates::ask(gate, &vars, deploy.as_ref(), timeout, &|| self.is_stopping()))
     }
 
     fn mark_by_gate(&self, place: &Place, judged: &Judged, reason: &str) -> Result<()> {
