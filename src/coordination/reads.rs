@@ -67,6 +67,14 @@ impl Coordinator {
         Ok(done.unwrap_or(0))
     }
 
+    /// Whether `name` holds the deploy `id` now, by Redis's clock.
+    pub fn is_held_by(&mut self, name: &BoxName, id: &str) -> Result<bool> {
+        let hold = self.keys.of_deploy(id, "hold");
+        let (until, (seconds, micros)): (Option<i64>, (i64, i64)) =
+            self.store.with(|connection| redis::pipe().hget(&hold, name.as_str()).cmd("TIME").query(connection))?;
+        Ok(until.is_some_and(|until| seconds * 1000 + micros / 1000 < until))
+    }
+
     /// What `doc` looks like from outside. Without its boxes it costs the same however many there are.
     pub fn show(&mut self, doc: &DeployRecord, with_boxes: bool) -> Result<Deploy> {
         let [boxes, tally, remaining] = ["boxes", "tally", "remaining"].map(|part| self.keys.of_deploy(&doc.id, part));

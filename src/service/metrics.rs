@@ -89,6 +89,7 @@ impl Service {
         text.family("deployctl_deploys", "gauge", "Deploys that roll or wait in the queue.");
         text.family("deployctl_rolling_seconds", "gauge", "For how long the deploy that rolls has been rolling.");
         text.family("deployctl_paused", "gauge", "1 while the deploy that rolls is paused.");
+        text.family("deployctl_gate", "gauge", "1 while a gate holds the deploy that rolls.");
         text.family("deployctl_step", "gauge", "The step at which the deploy that rolls stands; 0 without one.");
         text.family("deployctl_remaining", "gauge", "Boxes that the deploy that rolls has still before it.");
         text.family("deployctl_boxes", "gauge", "Boxes of the newest deploy, by phase.");
@@ -153,6 +154,7 @@ impl Service {
             if rolls {
                 text.add("deployctl_rolling_seconds", "", labels, seconds(now_ms() - doc.started.unwrap_or_default()));
                 text.add("deployctl_paused", "", labels, f64::from(u8::from(deploy.pause.is_some())));
+                text.add("deployctl_gate", "", labels, f64::from(u8::from(self.is_held_by_gate(place, &doc)?)));
                 let step = deploy.step.as_ref().map_or(0, |step| step.number);
                 text.add("deployctl_step", "", labels, number(u64::try_from(step).unwrap_or_default()));
                 text.add("deployctl_remaining", "", labels, f64::from(deploy.remaining));

@@ -93,10 +93,19 @@ fn a_gate_that_cannot_be_asked_holds_the_deploy_and_says_so() {
     status.arg("status").env("DEPLOYCTL_SERVICE_URL", format!("http://127.0.0.1:{}", service.port));
     let said = String::from_utf8(status.output().unwrap().stdout).unwrap();
     assert!(said.contains("held: a gate cannot be asked: cannot ask Prometheus"), "{said}");
+    let metric = |value: u8| {
+        let line = format!("deployctl_gate{{role=\"app\",environment=\"staging\"}} {value}");
+        wait_for(SOON, &line, || {
+            let (_, text) = service.http.try_get("/metrics").unwrap();
+            if text.lines().any(|own| own == line) { Ok(()) } else { Err(text) }
+        });
+    };
+    metric(1);
     let mut second = service.worker("staging", "box-2");
     second.joins(&id);
     let waits = second.waits_for(&id).unwrap_or_default();
     assert!(waits.contains("gate"), "{waits}");
+    metric(0);
     second.deploys(&id, "v1");
     assert!(service.deploy(&id)["gate"].is_null());
     service.wait_state(&id, "deployed");

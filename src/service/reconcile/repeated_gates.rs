@@ -214,6 +214,15 @@ impl Service {
         })
     }
 
+    /// Whether a gate keeps the deploy that rolls from going on: one before its start that has not answered yet, or one
+    /// while it rolls that does not pass. By what stands in Redis, so that every service says the same.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub fn is_held_by_gate(&self, place: &Place, doc: &DeployRecord) -> Result<bool> {
+        Ok(doc.gated.is_some() || self.store.at(place, |locks| locks.is_held_by(&holder()?, &doc.id))?)
+    }
+
     /// The gates of one kind, with their numbers.
     pub(super) fn gates_of(&self, place: &Place, when: When) -> impl Iterator<Item = (usize, Gate)> {
         let gates = self.config.service.role(&place.role).gates;
