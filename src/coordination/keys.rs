@@ -11,8 +11,11 @@
 //! | `deploys` | ids by the time they began, sorted set | `begin`, `queue` | entries after 60 days |
 //! | `lock:N` | box, deploy, token, since, renewed; JSON | `acquire`, `leave`, `renew` | after `lock_ttl` |
 //! | `holders` | box → the suffix of its lock | with the lock | – |
-//! | `walk` | `next`: where a free suffix may be; `top`: the highest ever granted | `acquire`, `finish` | – |
+//! | `walk` | `top`: the highest suffix ever granted; `next`: 0 until a script of an older version takes or frees a lock | `acquire` | – |
+//! | `free` | suffixes that may be free, sorted set | whatever frees a lock | – |
 //! | `full` | what the next box would wait for, text | `acquire` | after 2 s, or when a lock is freed |
+//! | `used`, `away`, `taking` | box → until when it counts, sorted sets: see `counts.lua` | with the lock, `out` and the row | – |
+//! | `counted` | what the counts were made from, text | every script | after 2 s: then they are made anew |
 //! | `out` | box → deploy, token, renewed, targets, `begun` (the deploy it left for); hash of JSON | `leave`, `renew`; `finish`, `end`, `unlock` remove | never |
 //! | `ended` | box → its last tokens that have ended | `finish`, `unlock` | – |
 //! | `running` | box → the tag it runs | `finish` | – |

@@ -9,6 +9,10 @@ use crate::api::Phase;
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// More suffixes than any fleet has boxes are somebody's mistake; walking them would block Redis.
 pub const MOST_LOCKS: u32 = 100_000;
+/// So few locks are counted each time; only above it is what the scripts keep believed.
+const FEW: u32 = 32;
+/// How long what the scripts keep is believed before it is counted again.
+const RECOUNT: Duration = Duration::from_secs(2);
 
 /// One script; its file says what it promises and which arguments it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +75,7 @@ impl Script {
     /// The whole text, as Redis runs it: one key (the place), one argument (a JSON object), a JSON reply.
     #[must_use]
     pub fn source(self) -> String {
-        format!("{}{}\n{}", prelude(), include_str!("lua/common.lua"), self.own())
+        format!("{}{}\n{}\n{}", prelude(), include_str!("lua/common.lua"), include_str!("lua/counts.lua"), self.own())
     }
 }
 
@@ -83,8 +87,10 @@ fn prelude() -> String {
         format!("{{ {} }}", words.join(", "))
     };
     format!(
-        "local SCHEMA = {SCHEMA}\nlocal KEPT = {}\nlocal MOST_LOCKS = {MOST_LOCKS}\nlocal UNFINISHED = {}\nlocal WORKING = {}\n",
+        "local SCHEMA = {SCHEMA}\nlocal KEPT = {}\nlocal MOST_LOCKS = {MOST_LOCKS}\n\
+         local FEW = {FEW}\nlocal RECOUNT = {}\nlocal UNFINISHED = {}\nlocal WORKING = {}\n",
         KEPT.as_millis(),
+        RECOUNT.as_millis(),
         set(Phase::is_unfinished),
         set(Phase::is_working),
     )

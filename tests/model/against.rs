@@ -65,6 +65,17 @@ fn command(dice: &mut Dice) -> Vec<String> {
         "ZADD z 1 v",
         "ZADD z 3 v",
         "ZREMRANGEBYSCORE z 0 2",
+        "ZADD z 1 v 2 v",
+        "ZADD z inf v",
+        "ZREM z v",
+        "ZCARD z",
+        "ZSCORE z v",
+        "ZRANGE z 0 1",
+        "ZRANGEBYSCORE z -inf (3",
+        "ZRANGEBYSCORE z inf inf",
+        "ZRANGEBYSCORE z 1 3 LIMIT 0 1",
+        "SCARD s",
+        "HSCAN h 0",
         "PEXPIRE h 60000",
         "PERSIST h",
     ];
@@ -91,6 +102,7 @@ fn reply(value: redis::Value) -> Reply {
 fn ordered(words: &[String], reply: Reply) -> Reply {
     let step = match words[0].as_str() {
         "HGETALL" => 2,
+        "HSCAN" => return Reply::List(vec![ordered(&["HGETALL".to_owned()], page(reply))]),
         "HKEYS" | "HVALS" | "SMEMBERS" => 1,
         _ => return reply,
     };
@@ -98,6 +110,13 @@ fn ordered(words: &[String], reply: Reply) -> Reply {
     let mut chunks: Vec<String> = items.chunks(step).map(|chunk| format!("{chunk:?}")).collect();
     chunks.sort();
     Reply::List(chunks.into_iter().map(Reply::Text).collect())
+}
+
+/// The one page of a small hash.
+fn page(reply: Reply) -> Reply {
+    let Reply::List(mut parts) = reply else { return reply };
+    assert_eq!(parts[0], Reply::Text("0".to_owned()));
+    parts.remove(1)
 }
 
 #[test]
@@ -141,7 +160,7 @@ fn a_key_expires_when_its_time_has_passed() {
 /// A call of a script that makes sense here and there.
 fn call(dice: &mut Dice) -> (Script, Json) {
     let (name, deploy) = (dice.of(&NAMES), dice.of(&["d1", "d2"]));
-    let (suffix, token) = (dice.below(2) + 1, dice.of(&["t1", "t2", "t3"]));
+    let (suffix, token) = (dice.below(2) + 1, format!("{name}{}", dice.below(3)));
     let flag = dice.below(2) == 0;
     let phase = dice.of(&["pulling", "starting", "registering"]);
     let long = 600_000;

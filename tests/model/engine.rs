@@ -49,7 +49,7 @@ impl Engine {
         lua.globals().set("KEYS", vec![BASE]).unwrap();
         let mut made = mistake.is_none();
         let scripts = SCRIPTS.map(|script| {
-            let mut source = script.source();
+            let mut source = believing(&script.source());
             if let Some(Mistake { instead_of, written }) = mistake {
                 made |= source.contains(instead_of);
                 source = source.replacen(instead_of, written, 1);
@@ -70,6 +70,14 @@ impl Engine {
         let answer = answer.unwrap_or_else(|error| panic!("{script:?} {args}: {error}"));
         serde_json::from_str(&answer).unwrap()
     }
+}
+
+/// The script in which what is kept is always believed, however few locks there are and for however long: what the
+/// model finds, no counting anew has mended.
+fn believing(source: &str) -> String {
+    let (few, long) = ("local FEW = 32\n", "local RECOUNT = 2000\n");
+    assert!(source.contains(few) && source.contains(long), "the prelude says something else");
+    source.replace(few, "local FEW = 0\n").replace(long, "local RECOUNT = 1000000000000\n")
 }
 
 fn give_redis(lua: &Lua, memory: &Rc<RefCell<Memory>>) -> mlua::Result<()> {

@@ -123,7 +123,7 @@ fn fingerprint(state: &State) -> u128 {
     let walk: Vec<_> = memory.hash(&format!("{BASE}walk")).collect();
     let epoch = state.read("epoch");
     let shared = format!(
-        "{}{:?}{:?}{:?} {} {} {} {} {} {walk:?} {:?} {} {} {} {}",
+        "{}{:?}{:?}{:?} {} {} {} {} {} {walk:?} {:?} {} {} {} {} {}",
         state.begun,
         state.left,
         state.ended.each_ref().map(|ended| ended.as_ref().map(|text| text.split(' ').next().unwrap().to_owned())),
@@ -134,6 +134,7 @@ fn fingerprint(state: &State) -> u128 {
         cancel(state, 2),
         progress.map_or_else(String::new, |text| age(state, &Json::from(text.parse::<i64>().unwrap()), 3)),
         memory.get(&format!("{BASE}full")).is_some(),
+        kept(state),
         age(state, &epoch["since"], 1),
         state.epoch == epoch["id"],
         memory.run,
@@ -141,6 +142,12 @@ fn fingerprint(state: &State) -> u128 {
     );
     boxes.push(shared);
     hash(&boxes.join("|"))
+}
+
+/// Whether the counts are believed, and which suffixes were freed.
+fn kept(state: &State) -> String {
+    let free: Vec<String> = state.memory.sorted(&format!("{BASE}free")).into_iter().map(|(_, suffix)| suffix).collect();
+    format!("{}{}", state.memory.get(&format!("{BASE}counted")).is_some(), free.join(","))
 }
 
 /// The pause and the step of a deploy.

@@ -112,9 +112,26 @@ impl Memory {
         }
     }
 
+    /// The members of a sorted set, each after its score, in their order.
+    pub fn sorted(&self, key: &str) -> Vec<(f64, String)> {
+        let mut found: Vec<(f64, String)> = match self.keys.get(key).map(|entry| &entry.data) {
+            Some(Data::Sorted(sorted)) => sorted.iter().map(|(member, score)| (*score, member.clone())).collect(),
+            None => vec![],
+            Some(other) => panic!("{key} holds {other:?}"),
+        };
+        found.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        found
+    }
+
     /// Whether `key` expires; nothing when it is not there.
     pub fn expires(&self, key: &str) -> Option<bool> {
         self.keys.get(key).map(|entry| entry.expires.is_some())
+    }
+
+    /// How long `key` still lives, in milliseconds.
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds")]
+    pub fn lives(&self, key: &str) -> f64 {
+        self.keys.get(key).and_then(|entry| entry.expires).map_or(f64::INFINITY, |at| (at - self.now) as f64)
     }
 
     /// The names of all keys.
@@ -152,6 +169,11 @@ impl Memory {
             ]),
             "INFO" => Reply::Text(format!("# Server\r\nrun_id:{:040x}\r\n", self.run)),
             "GET" => text(self.get(key)),
+            "PTTL" => Reply::Number(match self.keys.get(key).map(|entry| entry.expires) {
+                None => -2,
+                Some(None) => -1,
+                Some(Some(at)) => at - self.now,
+            }),
             "MGET" => Reply::List(words[1..].iter().map(|key| text(self.get(key))).collect()),
             "SET" => self.set(key, rest),
             "DEL" => count(words[1..].iter().filter(|key| self.keys.remove(*key).is_some()).count()),
@@ -169,6 +191,11 @@ impl Memory {
             "HGETALL" => texts(self.hash(key).flat_map(|(field, text)| [field, text])),
             "HKEYS" => texts(self.hash(key).map(|(field, _)| field)),
             "HVALS" => texts(self.hash(key).map(|(_, text)| text)),
+            // All of it is one page.
+            "HSCAN" => {
+                let page = texts(self.hash(key).flat_map(|(field, text)| [field, text]));
+                Reply::List(vec![Reply::Text("0".to_owned()), page])
+            }
             "HLEN" => count(self.hash(key).count()),
             "HSET" => {
                 let hash = data!(self, key, Hash);
@@ -194,6 +221,7 @@ impl Memory {
                 count(rest.iter().filter(|member| set.remove(*member)).count())
             }
             "SISMEMBER" => count(usize::from(self.members(key).contains(&rest[0]))),
+            "SCARD" => count(self.members(key).len()),
             "SMEMBERS" => texts(&self.members(key)),
             "LLEN" => count(data!(self, key, List).len()),
             "RPUSH" => {
@@ -210,8 +238,32 @@ impl Memory {
                 texts(&list.drain(..taken).collect::<Vec<_>>())
             }
             "ZADD" => {
-                let new = data!(self, key, Sorted).insert(rest[1].clone(), rest[0].parse().unwrap()).is_none();
-                count(usize::from(new))
+                let sorted = data!(self, key, Sorted);
+                let new =
+                    rest.chunks(2).filter(|pair| sorted.insert(pair[1].clone(), pair[0].parse().unwrap()).is_none());
+                count(new.count())
+            }
+            "ZREM" => count(usize::from(data!(self, key, Sorted).remove(&rest[0]).is_some())),
+            "ZCARD" => count(self.sorted(key).len()),
+            "ZSCORE" => {
+                let found = self.sorted(key).into_iter().find(|(_, member)| *member == rest[0]);
+                found.map_or(Reply::Nothing, |(score, _)| Reply::Text(score.to_string()))
+            }
+            "ZRANGE" => {
+                let (from, to): (usize, usize) = (rest[0].parse().unwrap(), rest[1].parse().unwrap());
+                let found: Vec<String> = self.sorted(key).into_iter().map(|(_, member)| member).collect();
+                texts(found.iter().take(to + 1).skip(from))
+            }
+            "ZRANGEBYSCORE" => {
+                let above = rest[0].parse::<f64>().unwrap();
+                let below = |score: f64| match rest[1].strip_prefix('(') {
+                    Some(limit) => score < limit.parse().unwrap(),
+                    None => score <= rest[1].parse().unwrap(),
+                };
+                let most = rest.get(4).map_or(usize::MAX, |most| most.parse().unwrap());
+                let found = self.sorted(key).into_iter().filter(|(score, _)| *score >= above && below(*score));
+                let found: Vec<String> = found.map(|(_, member)| member).take(most).collect();
+                texts(&found)
             }
             "ZREMRANGEBYSCORE" => {
                 let (low, high): (f64, f64) = (rest[0].parse().unwrap(), rest[1].parse().unwrap());

@@ -17,19 +17,18 @@ fn is_found(instead_of: &'static str, written: &'static str, bounds: Bounds, tro
 
 #[test]
 fn one_lock_too_many() {
-    is_found("if mine or used < n and", "if mine or used <= n and", ONE, Budget { failures: 1, ..NOTHING });
+    is_found("if used < n and not full", "if used <= n and not full", TWO, Budget { failures: 1, ..NOTHING });
 }
 
 #[test]
 fn failed_boxes_use_up_no_lock() {
-    let line = "for _, box in ipairs(redis.call('SMEMBERS', of(deploy, 'failed'))) do boxes[box] = true end";
+    let line = "row and row.phase == 'failed' and FOREVER or";
     is_found(line, "", ONE, Budget { failures: 1, ..NOTHING });
 }
 
 #[test]
 fn only_locks_count_and_not_who_is_out() {
-    let line = "if out_counts(box, entry, deploy, at) then boxes[box] = true end";
-    is_found(line, "", ONE, Budget { stalls: 1, ..NOTHING });
+    is_found("math.max(away, lives)", "lives", ONE, Budget { stalls: 1, ..NOTHING });
 }
 
 #[test]
@@ -61,7 +60,7 @@ fn remaining_only_falls() {
 
 #[test]
 fn a_missing_lock_comes_back_over_the_capacity() {
-    let line = "if arg.out or used < n then take_lock";
+    let line = "if arg.out or others('used', arg.box) < n then take_lock";
     is_found(line, "if true then take_lock", ONE, Budget { stalls: 1, strandings: 1, ..NOTHING });
 }
 
@@ -104,8 +103,8 @@ fn leaving_during_a_pause() {
 
 #[test]
 fn a_step_has_a_place_too_many() {
-    let line = "not mine and step_taken(arg.deploy, arg.box, locks) >= places";
-    let instead = "not mine and step_taken(arg.deploy, arg.box, locks) > places";
+    let line = "return step_taken(arg.deploy, arg.box) >= places";
+    let instead = "return step_taken(arg.deploy, arg.box) > places";
     is_found(line, instead, Bounds { steps: true, ..TWO }, NOTHING);
 }
 

@@ -1,6 +1,6 @@
 //! What must be so, at every state and at every step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
@@ -39,6 +39,7 @@ impl Fleet<'_> {
         self.capacity(state)?;
         one_lock_each(state)?;
         (1..=state.begun).try_for_each(|deploy| table_agrees(state, deploy))?;
+        counts_agree(state)?;
         out_is_the_truth(state)
     }
 
@@ -192,6 +193,58 @@ fn table_agrees(state: &State, deploy: usize) -> Result<(), String> {
         require(state.memory.expires(key) == Some(!rolls), || format!("{key}: wrong expiry, rolls: {rolls}"))?;
     }
     Ok(())
+}
+
+/// What is kept of who uses up capacity is what counting would say: of each box, whether it counts, and until when.
+fn counts_agree(state: &State) -> Result<(), String> {
+    if state.memory.get(&format!("{BASE}counted")).is_none() {
+        return Ok(());
+    }
+    let counted = count(state);
+    for (set, counted) in ["used", "away", "taking"].iter().zip(counted) {
+        // What lies in the past is asked for before it is believed.
+        let kept = state.memory.sorted(&format!("{BASE}{set}"));
+        let kept: BTreeMap<String, f64> =
+            kept.into_iter().filter(|(until, _)| *until >= now(state)).map(|(until, name)| (name, until)).collect();
+        require(kept == counted, || format!("`{set}` says {kept:?}, and counting {counted:?}"))?;
+    }
+    Ok(())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds")]
+fn now(state: &State) -> f64 {
+    state.memory.now as f64
+}
+
+/// Until when each box counts: as used, as out, and as one that takes a place in a step.
+fn count(state: &State) -> [BTreeMap<String, f64>; 3] {
+    let mut counts = [(); 3].map(|()| BTreeMap::new());
+    let (current, rolling) = (state.read("current"), state.rolling());
+    let is_rolling = |id: &Json| rolling.is_some() && *id == current["id"];
+    for name in NAMES {
+        let phase = rolling.map_or_else(String::new, |deploy| state.phase(deploy, name));
+        let entry = state.out_entry(name);
+        let away = entry.as_ref().map_or(0.0, |entry| {
+            let aged = entry["renewed"].as_f64().unwrap() + entry["ttl"].as_f64().unwrap() - 1.0;
+            if is_rolling(&entry["deploy"]) { f64::INFINITY } else { aged }
+        });
+        let lock = (1..=4).find(|suffix| state.read(&format!("lock:{suffix}"))["box"] == name);
+        let lives = lock.map_or(0.0, |suffix| {
+            let left = state.memory.lives(&format!("{BASE}lock:{suffix}"));
+            now(state) + left
+        });
+        let of_rolling = lock.is_some_and(|suffix| is_rolling(&state.read(&format!("lock:{suffix}"))["deploy"]));
+        let begins = entry.is_none_or(|entry| is_rolling(&entry["begun"]));
+        let waits = UNFINISHED.contains(&phase.as_str()) && !HAS_RELEASE.contains(&phase.as_str());
+        let taking = if of_rolling && begins && waits { lives } else { 0.0 };
+        let used = if phase == "failed" { f64::INFINITY } else { away.max(lives) };
+        for (counts, until) in counts.iter_mut().zip([used, away, taking]) {
+            if until >= now(state) {
+                counts.insert(name.to_owned(), until);
+            }
+        }
+    }
+    counts
 }
 
 /// Who is out stands in `out`, until it is given up by the rules.

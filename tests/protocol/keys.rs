@@ -20,7 +20,7 @@ fn every_key_has_the_places_hash_tag_and_a_known_name() {
         b.finish(Phase::Cancelled, true);
         let known = [
             "current", "complete", "queued", "out", "running", "epoch", "wake", "deploys", "walk", "full", "holders",
-            "ended",
+            "ended", "used", "away", "taking", "free", "counted",
         ];
         for key in world.redis.keys("*") {
             let rest = key.strip_prefix(BASE).unwrap_or_else(|| panic!("{key} is outside {BASE}"));

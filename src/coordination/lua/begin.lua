@@ -30,7 +30,8 @@ redis.call('SET', of(doc.id, 'remaining'), 0)
 for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
 table.sort(arg.boxes)
 redis.call('SADD', of(doc.id, 'members'), digest_of(arg.boxes))
-freed(1)
+freed()
+distrust()
 
 local queued, replaced = read('queued'), nil
 if queued and queued.id == doc.id then

@@ -7,16 +7,48 @@ for name, value in pairs(arg) do if value == cjson.null then arg[name] = nil end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
--- SCHEMA, KEPT (ms), MOST_LOCKS, UNFINISHED and WORKING (sets of phases) come from the Rust types: see scripts.rs.
+-- SCHEMA, KEPT (ms), MOST_LOCKS, FEW, RECOUNT (ms), UNFINISHED and WORKING (sets of phases) come from the Rust types: see scripts.rs.
 
 local function read(key)
   local text = redis.call('GET', base .. key)
   return text and cjson.decode(text) or nil
 end
 
-local function reply(answer) return cjson.encode(answer) end
-
 local function of(id, part) return base .. 'deploy:' .. id .. ':' .. part end
+
+-- Whether the counts can be trusted (see counts.lua) ------------------------------------------------------------------
+
+-- The deploy that rolls, or ''.
+local function rolling_id()
+  local doc = read('current')
+  return doc and doc.state == 'rolling' and doc.id or ''
+end
+
+-- What scripts of an older version leave behind when they change what is counted: they keep no counts. `next` is 0 as
+-- long as none of them has taken or freed a lock.
+local function traces()
+  local id = rolling_id()
+  return table.concat({ id, redis.call('HLEN', base .. 'holders'), redis.call('HLEN', base .. 'out'),
+                        redis.call('SCARD', of(id, 'failed')), redis.call('HGET', base .. 'walk', 'next') or '' }, ' ')
+end
+
+-- `counted` says what the traces were after the last script that kept the counts. Where that is not what they are now, or
+-- nothing, the counts must be made anew.
+local counted = redis.call('GET', base .. 'counted')
+
+local function distrust()
+  counted = nil
+  redis.call('DEL', base .. 'counted')
+end
+
+if counted ~= traces() then distrust() end
+
+-- Each script ends so.
+local function reply(answer)
+  local left = counted and traces()
+  if left ~= counted then redis.call('SET', base .. 'counted', left, 'KEEPTTL') end
+  return cjson.encode(answer)
+end
 
 -- Deploys ---------------------------------------------------------------------------------------------------------
 
@@ -72,10 +104,10 @@ local function remaining_of(id)
   return count
 end
 
--- A lock may be free from here on: the next that asks walks again, from this suffix.
+-- A lock may be free from here on: the next that asks looks again, at this suffix first.
 local function freed(suffix)
   redis.call('DEL', base .. 'full')
-  if suffix then redis.call('HSET', base .. 'walk', 'next', suffix) end
+  if suffix then redis.call('ZADD', base .. 'free', suffix, suffix) end
 end
 
 -- The only writer of a row: `remaining`, the failed and the tally follow from it in the same step.
@@ -125,19 +157,24 @@ local function lock_at(suffix)
   return text and lock_from(text) or nil
 end
 
--- The suffix of the box's own lock, without a walk.
+-- The suffix of the box's own lock, and the lock, without a walk.
 local function own_lock(box)
   local suffix = tonumber(redis.call('HGET', base .. 'holders', box) or nil)
-  local lock = suffix and lock_at(suffix)
-  return lock and lock.box == box and suffix or nil
+  if not suffix then return nil end
+  local lock = lock_at(suffix)
+  if lock and lock.box == box then return suffix, lock end
+  redis.call('HDEL', base .. 'holders', box)
+  if not lock then freed(suffix) end
+  return nil
 end
 
--- Every unexpired lock of any suffix, by suffix. `top` is the highest suffix ever granted, so none is overlooked when
--- n has become smaller.
+-- The highest suffix that was ever granted. More than any fleet has boxes are somebody's mistake; walking them would
+-- block Redis.
+local function highest() return math.min(MOST_LOCKS, tonumber(redis.call('HGET', base .. 'walk', 'top') or 0) or 0) end
+
+-- Every unexpired lock, by suffix: up to the highest, so that none is overlooked when n has become smaller.
 local function all_locks(n)
-  -- More suffixes than any fleet has boxes are somebody's mistake; walking them would block Redis.
-  local top = math.min(MOST_LOCKS, math.max(n, tonumber(redis.call('HGET', base .. 'walk', 'top') or 0) or 0))
-  local found = {}
+  local found, top = {}, math.max(math.min(n, MOST_LOCKS), highest())
   for from = 1, top, 1000 do
     local keys = {}
     for suffix = from, math.min(top, from + 999) do keys[#keys + 1] = base .. 'lock:' .. suffix end
@@ -145,7 +182,7 @@ local function all_locks(n)
       if text then found[from + at - 1] = lock_from(text) end
     end
   end
-  return found, top
+  return found
 end
 
 -- An entry that cannot be read is of no deploy, and was never renewed: it stops nothing.
@@ -171,29 +208,6 @@ local function all_out()
   return found
 end
 
--- A box in `out` counts to the end of the deploy that took it out, always while a person keeps it out, and else until
--- its TTL has passed since its last renewal, so that an old failure does not prevent future deploys. One that a person
--- keeps out and that is gone takes no part: neither in the size nor here.
-local function out_counts(box, entry, deploy, at)
-  if entry.hand then
-    local row = row_of(deploy, box)
-    return not (row and row.phase == 'gone')
-  end
-  return entry.deploy == deploy or at < entry.renewed + entry.ttl
-end
-
--- The distinct boxes, other than `me`, that hold one of `locks`, are out (as of the time `at`), or failed in this deploy.
-local function used_by_others(deploy, me, locks, at)
-  local boxes, count, names = {}, 0, {}
-  for _, lock in pairs(locks) do boxes[lock.box] = true end
-  for box, entry in pairs(all_out()) do if out_counts(box, entry, deploy, at) then boxes[box] = true end end
-  for _, box in ipairs(redis.call('SMEMBERS', of(deploy, 'failed'))) do boxes[box] = true end
-  boxes[me] = nil
-  for box in pairs(boxes) do count = count + 1; names[#names + 1] = box end
-  table.sort(names)
-  return count, names
-end
-
 local function set_lock(suffix, lock, ttl)
   redis.call('SET', base .. 'lock:' .. suffix, cjson.encode(lock), 'PX', ttl)
 end
@@ -202,8 +216,8 @@ end
 local function take_lock(suffix, ttl)
   set_lock(suffix, { box = arg.box, deploy = arg.deploy, token = arg.token, since = now, renewed = now }, ttl)
   redis.call('HSET', base .. 'holders', arg.box, suffix)
-  local top = tonumber(redis.call('HGET', base .. 'walk', 'top') or 0)
-  if suffix > top then redis.call('HSET', base .. 'walk', 'top', suffix) end
+  redis.call('ZREM', base .. 'free', suffix)
+  if suffix > highest() then redis.call('HSET', base .. 'walk', 'top', suffix) end
 end
 
 -- A token that has ended stays ended, however late a renewal with it arrives. The last few of each box are remembered.
@@ -222,39 +236,6 @@ local function delete_lock(suffix, box)
   redis.call('DEL', base .. 'lock:' .. suffix)
   redis.call('HDEL', base .. 'holders', box)
   freed(suffix)
-end
-
--- Steps -----------------------------------------------------------------------------------------------------------
-
-local TAKES_PLACE = { 'draining', 'starting', 'verifying', 'registering', 'done', 'lost' }
-
--- The step that a deploy stands at and its number of places; nothing after the last one. A box that was done and died
--- since is replaced by another.
-local function step_of(doc)
-  local step = doc and doc.steps and doc.steps[doc.step]
-  return step, step and math.min(size_of(doc.id), locks_for(size_of(doc.id), step.boxes) + (doc.step_dead or 0))
-end
-
-local function step_name(doc) return 'step ' .. doc.step .. ' of ' .. #doc.steps end
-
--- How many boxes other than `me` have the release, or are on the way to it: by their rows, or by a lock that they have
--- not used yet. A box that waits under a lock, out from an earlier deploy, has not begun.
-local function step_taken(id, me, locks)
-  local count, takes = 0, {}
-  for at, boxes in ipairs(redis.call('HMGET', of(id, 'tally'), unpack(TAKES_PLACE))) do
-    takes[TAKES_PLACE[at]] = true
-    count = count + (tonumber(boxes or 0) or 0)
-  end
-  local row = row_of(id, me)
-  if row and takes[row.phase] then count = count - 1 end
-  for _, lock in pairs(locks) do
-    local other = lock.box ~= me and lock.deploy == id and row_of(id, lock.box)
-    local out = other and out_entry(lock.box)
-    if other and UNFINISHED[other.phase] and not takes[other.phase] and (not out or out.begun == id) then
-      count = count + 1
-    end
-  end
-  return count
 end
 
 -- Waking ------------------------------------------------------------------------------------------------------------
@@ -285,11 +266,16 @@ local function set_cancel(id, cancel)
   return cancel
 end
 
+-- A box other than `me` that finds out whether the release is broken. Page by page: the first that is found will do.
 local function holder(id, me)
-  local flat = redis.call('HGETALL', of(id, 'hold'))
-  for at = 1, #flat, 2 do
-    if flat[at] ~= me and now < tonumber(flat[at + 1]) then return flat[at] end
-  end
+  local cursor = '0'
+  repeat
+    local page = redis.call('HSCAN', of(id, 'hold'), cursor)
+    cursor = page[1]
+    for at = 1, #page[2], 2 do
+      if page[2][at] ~= me and now < tonumber(page[2][at + 1]) then return page[2][at] end
+    end
+  until cursor == '0'
   return nil
 end
 
@@ -311,6 +297,8 @@ local function end_deploy(doc, state, reason)
   end
   save(doc)
   keep_for_a_while(doc.id)
+  -- What stands in `out` from this deploy counts differently from here on.
+  distrust()
 end
 
 -- Takes a deploy that never began out of the queue.

@@ -82,6 +82,7 @@ local function bury(box)
   end
   redis.call('HDEL', base .. 'running', box)
   set_row(id, box, 'gone', nil, dead[box])
+  weigh(box)
   freed()
   wake(id, 1)
 end
@@ -97,6 +98,7 @@ for at = 1, #flat, 2 do
     row.phase = 'gone'
   elseif settled and WORKING[row.phase] and quiet > math.max(arg.ttl, outs[box] and outs[box].ttl or 0) then
     set_row(id, box, 'lost', nil, 'no sign of its worker since it was ' .. row.phase .. '; `deployctl run` there repairs it')
+    weigh(box)
     row.phase = 'lost'
   -- A killed worker is called again too, but later: it may only be slow.
   elseif UNFINISHED[row.phase] and quiet > (WORKING[row.phase] and 2 or 1) * arg.silence then
@@ -114,7 +116,9 @@ end
 
 -- Counts only what time does not free: locks expire, and old entries of `out` cease to count.
 local n = locks_for(size_of(id), doc.max_parallel)
-local stuck, by = used_by_others(id, '', {}, math.huge)
+settle(n)
+local by = redis.call('ZRANGEBYSCORE', base .. 'used', 'inf', 'inf')
+local stuck = #by
 local working, awaited, last_heard = false, {}, tally(id, 'progress')
 for box, row in pairs(rows) do
   if UNFINISHED[row.phase] then
@@ -148,6 +152,7 @@ if remaining_of(id) == 0 then
   for _, box in ipairs(arg.alive) do
     if not rows[box] or rows[box].phase == 'gone' then
       set_row(id, box, 'expected')
+      weigh(box)
       added = added + 1
     end
   end

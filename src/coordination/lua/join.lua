@@ -22,6 +22,7 @@ if not looked then redis.call('SADD', of(doc.id, 'members'), members) end
 local row = row_of(doc.id, arg.box)
 local again = not row or UNFINISHED[row.phase] or row.phase == 'gone' or row.phase == 'lost' or arg.retry
 if again then set_row(doc.id, arg.box, 'waiting') end
+weigh(arg.box)
 local size = size_of(doc.id)
 return reply({ joined = again and true or false, phase = row and row.phase or 'waiting', out = out_entry(arg.box) ~= nil,
                size = size, locks = locks_for(size, doc.max_parallel), epoch = epoch().id })

@@ -17,11 +17,11 @@ end
 
 local size = hand and hand.size or size_of(arg.deploy)
 local n = locks_for(size, hand and hand.max_parallel or doc and doc.max_parallel or '1')
-local targets, outs = {}, all_out()
+local targets, outs = {}, nil
 if not mine then
   -- The fleet may have become smaller since the grant.
-  local away = 0
-  for box, entry in pairs(outs) do if out_counts(box, entry, arg.deploy, now) then away = away + 1 end end
+  settle(n)
+  local away = others('away', arg.box)
   if away >= n then
     return reply({ refused = 'floor', others = math.max(0, size - 1 - away), floor = size - n, key = 'deploy' })
   end
@@ -29,6 +29,7 @@ end
 for _, survey in ipairs(arg.surveys) do
   targets[survey.key] = survey.me
   local announced = {}
+  outs = outs or all_out()
   for box, entry in pairs(outs) do
     if box ~= arg.box and entry.targets then announced[entry.targets[survey.key] or ''] = true end
   end
@@ -51,4 +52,5 @@ if rolls(doc, arg.deploy) and row_of(arg.deploy, arg.box) then
   set_row(arg.deploy, arg.box, 'draining')
   wake(arg.deploy, 0)
 end
+weigh(arg.box)
 return reply({ left = true })

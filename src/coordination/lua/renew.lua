@@ -19,8 +19,8 @@ if arg.suffix and not finished then
     lost = lock.box
   else
     local n = rolls(doc, arg.deploy) and locks_for(size_of(arg.deploy), doc.max_parallel) or 1
-    local used, names = used_by_others(arg.deploy, arg.box, all_locks(n), now)
-    if arg.out or used < n then take_lock(arg.suffix, arg.ttl) else lost = names[1] end
+    settle(n)
+    if arg.out or others('used', arg.box) < n then take_lock(arg.suffix, arg.ttl) else lost = a_user(arg.box) end
   end
 end
 local mine = out_entry(arg.box)
@@ -40,4 +40,5 @@ if row and UNFINISHED[row.phase] then
 elseif row and (row.phase == 'lost' or row.phase == 'gone') and arg.phase and rolls(doc, arg.deploy) then
   set_row(arg.deploy, arg.box, arg.phase, nil, arg.detail)
 end
+weigh(arg.box)
 return reply({ cancel = cancel_of(arg.deploy), ended = not rolls(doc, arg.deploy), lost_to = lost, epoch = seen.id })

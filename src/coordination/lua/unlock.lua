@@ -33,4 +33,5 @@ if doc then
   end
   wake(doc.id, 1)
 end
+weigh(arg.box)
 return reply({ freed = true })
