@@ -26,7 +26,8 @@
 //! | `deploy:ID:record` | the deploy, JSON | as `current` | 30 days after its end |
 //! | `deploy:ID:boxes` | box → phase, tag, detail, seen, since; hash of JSON | every script | 30 days |
 //! | `deploy:ID:remaining` | boxes in an unfinished phase | with the table | 30 days |
-//! | `deploy:ID:tally` | boxes by phase; `progress`, `begun`, `looked`, `gap`, `gone_by_silence` | with the table | 30 days |
+//! | `deploy:ID:tally` | boxes by phase; `progress`, `begun`, `looked`, `thorough`, `fading`, `gap`, `gone_by_silence` | with the table | 30 days |
+//! | `deploy:ID:working`, `deploy:ID:seen` | boxes that work, and others with an unfinished row → when they were heard of; sorted sets | with the table | 30 days |
 //! | `deploy:ID:members` | digests of the lists of boxes that the table holds already, set | `begin`, `join` | 30 days |
 //! | `deploy:ID:failed` | boxes that failed, set | with the table | 30 days |
 //! | `deploy:ID:cancel` | by, reason, at, broken, superseded, failed; JSON | `cancel`, `begin`, `end` | 30 days |

@@ -91,6 +91,16 @@ pub struct EndReply {
     pub silent: u32,
 }
 
+/// Whether the service has to look at the boxes of a deploy.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct GlanceReply {
+    /// A verdict, a deadline or the end may be due.
+    pub look: bool,
+    /// Boxes that should be asked again by an event.
+    #[serde(default)]
+    pub silent: u32,
+}
+
 /// How a step of the gates went.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct GateReply {

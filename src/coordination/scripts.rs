@@ -33,6 +33,8 @@ pub enum Script {
     Cancel,
     /// Stops grants while a box finds out whether the release is broken.
     Hold,
+    /// Asks whether `End` can find anything.
+    Glance,
     /// Passes verdicts and ends a deploy.
     End,
     /// Frees a box's lock by force.
@@ -62,6 +64,7 @@ impl Script {
             Self::Finish => include_str!("lua/finish.lua"),
             Self::Cancel => include_str!("lua/cancel.lua"),
             Self::Hold => include_str!("lua/hold.lua"),
+            Self::Glance => include_str!("lua/glance.lua"),
             Self::End => include_str!("lua/end.lua"),
             Self::Unlock => include_str!("lua/unlock.lua"),
             Self::Queue => include_str!("lua/queue.lua"),

@@ -11,7 +11,7 @@ use crate::model::memory::{Memory, Reply};
 /// The place in which everything happens.
 pub const BASE: &str = "m:{staging:app}:";
 
-const SCRIPTS: [Script; 13] = [
+const SCRIPTS: [Script; 14] = [
     Script::Begin,
     Script::Join,
     Script::Acquire,
@@ -20,6 +20,7 @@ const SCRIPTS: [Script; 13] = [
     Script::Finish,
     Script::Cancel,
     Script::Hold,
+    Script::Glance,
     Script::End,
     Script::Unlock,
     Script::Queue,
@@ -34,11 +35,31 @@ pub struct Mistake {
     pub written: &'static str,
 }
 
+/// Who was not upgraded yet, and runs the scripts of the version that counted everything each time (`older/`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Older {
+    /// The box `a`.
+    Box,
+    /// The service, and who cancels.
+    Service,
+}
+
+impl Older {
+    fn runs(self, script: Script, args: &Json) -> bool {
+        match self {
+            Self::Box => args["box"] == "a",
+            Self::Service => matches!(script, Script::Begin | Script::End | Script::Cancel | Script::Pause),
+        }
+    }
+}
+
 /// The compiled scripts, and the memory they work on while one of them runs.
 pub struct Engine {
     lua: Lua,
     memory: Rc<RefCell<Memory>>,
     scripts: Vec<Function>,
+    pub older: Option<Older>,
+    older_scripts: Vec<Function>,
 }
 
 impl Engine {
@@ -57,7 +78,17 @@ impl Engine {
             lua.load(source).set_name(format!("{script:?}")).into_function().unwrap()
         });
         assert!(made, "no script says {:?} any more", mistake.unwrap().instead_of);
-        Self { lua, memory, scripts: scripts.into() }
+        Self { lua, memory, scripts: scripts.into(), older: None, older_scripts: vec![] }
+    }
+
+    /// Where `older` has not been upgraded yet.
+    pub fn mixed(older: Older) -> Self {
+        let engine = Self::new(None);
+        let scripts = SCRIPTS.map(|script| {
+            let source = older_source(script).unwrap_or_else(|| script.source());
+            engine.lua.load(source).set_name(format!("older {script:?}")).into_function().unwrap()
+        });
+        Self { older: Some(older), older_scripts: scripts.into(), ..engine }
     }
 
     /// Runs `script` with `args` on `memory`.
@@ -65,7 +96,9 @@ impl Engine {
         self.memory.replace(mem::take(memory));
         self.lua.globals().set("ARGV", vec![args.to_string()]).unwrap();
         let at = SCRIPTS.iter().position(|known| *known == script).unwrap();
-        let answer = self.scripts[at].call::<String>(());
+        let is_older = self.older.is_some_and(|older| older.runs(script, args));
+        let scripts = if is_older { &self.older_scripts } else { &self.scripts };
+        let answer = scripts[at].call::<String>(());
         *memory = self.memory.take();
         let answer = answer.unwrap_or_else(|error| panic!("{script:?} {args}: {error}"));
         serde_json::from_str(&answer).unwrap()
@@ -78,6 +111,26 @@ fn believing(source: &str) -> String {
     let (few, long) = ("local FEW = 32\n", "local RECOUNT = 2000\n");
     assert!(source.contains(few) && source.contains(long), "the prelude says something else");
     source.replace(few, "local FEW = 0\n").replace(long, "local RECOUNT = 1000000000000\n")
+}
+
+/// What the older version ran.
+fn older_source(script: Script) -> Option<String> {
+    let own = match script {
+        Script::Begin => include_str!("older/begin.lua"),
+        Script::Join => include_str!("older/join.lua"),
+        Script::Acquire => include_str!("older/acquire.lua"),
+        Script::Leave => include_str!("older/leave.lua"),
+        Script::Renew => include_str!("older/renew.lua"),
+        Script::Finish => include_str!("older/finish.lua"),
+        Script::Hold => include_str!("older/hold.lua"),
+        Script::End => include_str!("older/end.lua"),
+        Script::Cancel => include_str!("older/cancel.lua"),
+        Script::Pause => include_str!("older/pause.lua"),
+        _ => return None,
+    };
+    let source = script.source();
+    let (prelude, _) = source.split_once("-- What every script shares").expect("the prelude, then common.lua");
+    Some(format!("{prelude}{}\n{own}", include_str!("older/common.lua")))
 }
 
 fn give_redis(lua: &Lua, memory: &Rc<RefCell<Memory>>) -> mlua::Result<()> {

@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use crate::model::engine::{BASE, Engine};
 use crate::model::memory::Memory;
-use crate::model::promises::check_look;
+use crate::model::promises::{check_glance, check_look};
 use crate::model::state::{Action, Bounds, Life, Machine, NAMES, Outcome, Stage, State, Worker};
 
 /// Between two moments. What was not renewed since the last one has expired, and is long ago.
@@ -390,10 +390,14 @@ impl<'a> Fleet<'a> {
         let args = json!({
             "id": deploy_id(deploy), "alive": names(state, Life::Alive), "failed": dead, "left": [], "interval": INTERVAL,
             "ttl": TTL, "silence": SILENCE, "join_timeout": JOIN_TIMEOUT, "lock_timeout": long, "deploy_timeout": long,
+            // Who was not upgraded writes down nothing that a glance goes by.
+            "often": if self.engine.older.is_some() { -1 } else { i64::MAX / 2 },
         });
+        let glance = self.run(state, Script::Glance, &args);
         let before = state.clone();
         let answer = self.run(state, Script::End, &args);
-        Some(check_look(&before, state, deploy, &answer))
+        let nothing = check_glance(&glance, &before, state, &answer);
+        Some(nothing.and_then(|()| check_look(&before, state, deploy, &answer)))
     }
 }
 

@@ -128,6 +128,17 @@ impl Memory {
         self.keys.get(key).map(|entry| entry.expires.is_some())
     }
 
+    /// The members whose scores lie from `low` to `high`, or below it where that begins with a parenthesis.
+    fn between(&self, key: &str, low: &str, high: &str) -> Vec<String> {
+        let low: f64 = low.parse().unwrap();
+        let below = |score: f64| match high.strip_prefix('(') {
+            Some(limit) => score < limit.parse().unwrap(),
+            None => score <= high.parse().unwrap(),
+        };
+        let found = self.sorted(key).into_iter().filter(|(score, _)| *score >= low && below(*score));
+        found.map(|(_, member)| member).collect()
+    }
+
     /// How long `key` still lives, in milliseconds.
     #[allow(clippy::cast_precision_loss, reason = "milliseconds")]
     pub fn lives(&self, key: &str) -> f64 {
@@ -249,21 +260,19 @@ impl Memory {
                 let found = self.sorted(key).into_iter().find(|(_, member)| *member == rest[0]);
                 found.map_or(Reply::Nothing, |(score, _)| Reply::Text(score.to_string()))
             }
+            "ZRANGE" if rest[0] == "-1" => {
+                let last = self.sorted(key).pop().map(|(score, member)| [member, score.to_string()]);
+                texts(last.iter().flatten())
+            }
             "ZRANGE" => {
                 let (from, to): (usize, usize) = (rest[0].parse().unwrap(), rest[1].parse().unwrap());
                 let found: Vec<String> = self.sorted(key).into_iter().map(|(_, member)| member).collect();
                 texts(found.iter().take(to + 1).skip(from))
             }
+            "ZCOUNT" => count(self.between(key, &rest[0], &rest[1]).len()),
             "ZRANGEBYSCORE" => {
-                let above = rest[0].parse::<f64>().unwrap();
-                let below = |score: f64| match rest[1].strip_prefix('(') {
-                    Some(limit) => score < limit.parse().unwrap(),
-                    None => score <= rest[1].parse().unwrap(),
-                };
                 let most = rest.get(4).map_or(usize::MAX, |most| most.parse().unwrap());
-                let found = self.sorted(key).into_iter().filter(|(score, _)| *score >= above && below(*score));
-                let found: Vec<String> = found.map(|(_, member)| member).take(most).collect();
-                texts(&found)
+                texts(self.between(key, &rest[0], &rest[1]).iter().take(most))
             }
             "ZREMRANGEBYSCORE" => {
                 let (low, high): (f64, f64) = (rest[0].parse().unwrap(), rest[1].parse().unwrap());

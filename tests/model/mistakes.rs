@@ -112,3 +112,43 @@ fn a_step_has_a_place_too_many() {
 fn a_step_counts_only_who_works() {
     is_found("'registering', 'done', 'lost' }", "'registering' }", Bounds { steps: true, ..TWO }, NOTHING);
 }
+
+/// Each place where a script must say how a box counts from then on.
+#[test]
+fn a_script_forgets_to_say_how_a_box_counts() {
+    let granted = "weigh(arg.box)\nreturn reply({ granted";
+    is_found(granted, "return reply({ granted", ONE, NOTHING);
+    is_found("weigh(arg.box)\nreturn reply({ left", "return reply({ left", ONE, NOTHING);
+    is_found("weigh(arg.box)\nif doc and not arg.quiet", "if doc and not arg.quiet", ONE, NOTHING);
+    let renewed = "weigh(arg.box)\nreturn reply({ cancel";
+    is_found(renewed, "return reply({ cancel", ONE, NOTHING);
+    is_found("weigh(box)\n  freed()", "freed()", ONE, Budget { deaths: 1, ..NOTHING });
+}
+
+#[test]
+fn counts_outlive_the_deploy_that_they_were_made_for() {
+    let line = "  distrust()\nend\n\n-- The service looks";
+    is_found(line, "end\n\n-- The service looks", ONE, Budget { strandings: 1, ..NOTHING });
+    is_found("freed()\ndistrust()", "freed()", ONE, Budget { strandings: 1, deploys: 1, ..NOTHING });
+}
+
+#[test]
+fn what_counts_no_longer_is_never_dropped() {
+    let line = "'(' .. now)) do weigh(box) end";
+    is_found(line, "'(' .. now)) do end", ONE, Budget { kills: 1, stalls: 1, ..NOTHING });
+}
+
+#[test]
+fn a_glance_sees_no_lost_box() {
+    is_found("or working_before(now - arg.ttl) > 0", "", ONE, Budget { kills: 1, ..NOTHING });
+}
+
+#[test]
+fn a_glance_sees_no_dead_box() {
+    is_found("or may_be_gone(arg.failed)", "", ONE, Budget { deaths: 1, ..NOTHING });
+}
+
+#[test]
+fn a_glance_does_not_see_that_no_lock_is_left() {
+    is_found("'inf', 'inf') >= n or", "'inf', 'inf') > n or", ONE, Budget { failures: 1, ..NOTHING });
+}

@@ -10,6 +10,8 @@ use crate::model::state::{Action, Life, Machine, NAMES, State};
 
 const UNFINISHED: [&str; 7] = ["expected", "waiting", "pulling", "draining", "starting", "verifying", "registering"];
 
+const WORKING: [&str; 4] = ["draining", "starting", "verifying", "registering"];
+
 /// In these phases a box has the release, or is on the way to it.
 const HAS_RELEASE: [&str; 6] = ["draining", "starting", "verifying", "registering", "done", "lost"];
 
@@ -38,8 +40,14 @@ impl Fleet<'_> {
     fn check(&self, state: &State) -> Result<(), String> {
         self.capacity(state)?;
         one_lock_each(state)?;
-        (1..=state.begun).try_for_each(|deploy| table_agrees(state, deploy))?;
-        counts_agree(state)?;
+        for deploy in 1..=state.begun {
+            table_agrees(state, deploy)?;
+            // Who was not upgraded writes no times.
+            if self.engine.older.is_none() {
+                times_agree(state, deploy)?;
+            }
+        }
+        counts_agree(state, self.engine.older.is_some())?;
         out_is_the_truth(state)
     }
 
@@ -90,6 +98,30 @@ impl Fleet<'_> {
         }
         require(used.len() <= self.bounds.locks, || format!("a lock beside those that {used:?} use up"))
     }
+}
+
+/// Where a glance says that a look finds nothing, it finds nothing.
+pub fn check_glance(glance: &Json, before: &State, after: &State, answer: &Json) -> Result<(), String> {
+    if glance["look"] == true {
+        return Ok(());
+    }
+    let judged = |state: &State| {
+        let rows: Vec<Vec<(String, Json)>> = (1..=state.begun).map(|deploy| rows(state, deploy)).collect();
+        (
+            rows,
+            holders(state),
+            NAMES.map(|name| state.out_entry(name)),
+            state.read("current"),
+            state.cancel(state.begun),
+        )
+    };
+    require(answer["ended"] == false && judged(before) == judged(after), || {
+        format!("a glance says that there is nothing to see, and the look answers {answer}")
+    })?;
+    // To ask a box once more does no harm.
+    require(glance["silent"].as_u64() >= answer["silent"].as_u64(), || {
+        format!("{glance}, and the look answers {answer}")
+    })
 }
 
 /// What must be so of the service's look.
@@ -177,11 +209,9 @@ fn table_agrees(state: &State, deploy: usize) -> Result<(), String> {
             format!("remaining is {remaining}, {unfinished} are unfinished")
         })?;
     }
-    for (phase, count) in state
-        .memory
-        .hash(&format!("{base}tally"))
-        .filter(|(field, _)| !["progress", "begun", "gone_by_silence", "looked", "gap"].contains(&field.as_str()))
-    {
+    for (phase, count) in state.memory.hash(&format!("{base}tally")).filter(|(field, _)| {
+        !["progress", "begun", "gone_by_silence", "looked", "thorough", "fading", "gap"].contains(&field.as_str())
+    }) {
         let counted = rows.iter().filter(|(_, row)| row["phase"] == phase.as_str()).count();
         require(*count == counted.to_string(), || format!("the tally says {count} {phase}, the table {counted}"))?;
     }
@@ -190,25 +220,63 @@ fn table_agrees(state: &State, deploy: usize) -> Result<(), String> {
     require(noted.iter().eq(failed.iter().copied()), || format!("{noted:?} are noted as failed, {failed:?} are"))?;
     let rolls = state.rolling() == Some(deploy);
     for key in state.memory.names().iter().filter(|key| key.starts_with(&base)) {
-        require(state.memory.expires(key) == Some(!rolls), || format!("{key}: wrong expiry, rolls: {rolls}"))?;
+        let expires = state.memory.expires(key) == Some(!rolls);
+        // An older service knows nothing of the times.
+        let times = key.ends_with(":seen") || key.ends_with(":working");
+        require(expires || times, || format!("{key}: wrong expiry, rolls: {rolls}"))?;
     }
     Ok(())
 }
 
-/// What is kept of who uses up capacity is what counting would say: of each box, whether it counts, and until when.
-fn counts_agree(state: &State) -> Result<(), String> {
-    if state.memory.get(&format!("{BASE}counted")).is_none() {
+/// When the boxes with unfinished rows were heard of is what the table says.
+fn times_agree(state: &State, deploy: usize) -> Result<(), String> {
+    let rows = rows(state, deploy);
+    let base = format!("{BASE}deploy:d{deploy}:");
+    let heard = |works: bool| {
+        let unfinished = rows.iter().filter(|(_, row)| UNFINISHED.contains(&row["phase"].as_str().unwrap()));
+        let of_kind = unfinished.filter(move |(_, row)| WORKING.contains(&row["phase"].as_str().unwrap()) == works);
+        of_kind.map(|(name, row)| (name.clone(), row["seen"].as_f64().unwrap())).collect::<BTreeMap<String, f64>>()
+    };
+    for (set, works) in [("working", true), ("seen", false)] {
+        let kept = state.memory.sorted(&format!("{base}{set}"));
+        let kept: BTreeMap<String, f64> = kept.into_iter().map(|(when, name)| (name, when)).collect();
+        require(kept == heard(works), || format!("`{set}` says {kept:?}, the table {:?}", heard(works)))?;
+        let expires = state.memory.expires(&format!("{base}{set}"));
+        require(expires != Some(state.rolling() == Some(deploy)), || format!("{set} of {deploy}: wrong expiry"))?;
+    }
+    Ok(())
+}
+
+/// What is kept of who uses up capacity is what counting would say: of each box, whether it counts, and until when. While
+/// somebody runs older scripts it may say more, but not less.
+fn counts_agree(state: &State, mixed: bool) -> Result<(), String> {
+    if state.memory.get(&format!("{BASE}counted")) != Some(&traces(state)) {
         return Ok(());
     }
     let counted = count(state);
     for (set, counted) in ["used", "away", "taking"].iter().zip(counted) {
-        // What lies in the past is asked for before it is believed.
         let kept = state.memory.sorted(&format!("{BASE}{set}"));
+        if mixed {
+            let missing = counted.keys().find(|name| !kept.iter().any(|(_, kept)| kept == *name));
+            require(missing.is_none(), || format!("`{set}` says {kept:?}, and counting {counted:?}"))?;
+            continue;
+        }
+        // What lies in the past is asked for before it is believed.
         let kept: BTreeMap<String, f64> =
             kept.into_iter().filter(|(until, _)| *until >= now(state)).map(|(until, name)| (name, until)).collect();
         require(kept == counted, || format!("`{set}` says {kept:?}, and counting {counted:?}"))?;
     }
     Ok(())
+}
+
+/// As the scripts write them down.
+fn traces(state: &State) -> String {
+    let id = state.rolling().map_or_else(String::new, |deploy| format!("d{deploy}"));
+    let next = state.memory.field(&format!("{BASE}walk"), "next").cloned().unwrap_or_default();
+    let [holders, out] = ["holders", "out"].map(|key| state.memory.hash(&format!("{BASE}{key}")).count());
+    let failed = state.memory.members(&format!("{BASE}deploy:{id}:failed")).len();
+    let waiting = state.memory.field(&format!("{BASE}deploy:{id}:tally"), "waiting").map_or("0", String::as_str);
+    format!("{id} {holders} {out} {failed} {waiting} {next}")
 }
 
 #[allow(clippy::cast_precision_loss, reason = "milliseconds")]

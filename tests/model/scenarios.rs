@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::model::engine::Engine;
+use crate::model::engine::{Engine, Older};
 use crate::model::explore::{Found, explore, wander};
 use crate::model::state::{Bounds, Budget};
 
@@ -53,9 +53,14 @@ fn is_full() -> bool {
 /// Every state of `bounds` with `budget`, or the nearest of them where there are too many.
 #[track_caller]
 fn keeps(bounds: Bounds, budget: Budget) {
+    keeps_with(&Engine::new(None), bounds, budget);
+}
+
+#[track_caller]
+fn keeps_with(engine: &Engine, bounds: Bounds, budget: Budget) {
     let states = if is_full() { 200_000 } else { 1500 };
     let start = Instant::now();
-    match explore(&Engine::new(None), Bounds { budget, states, ..bounds }) {
+    match explore(engine, Bounds { budget, states, ..bounds }) {
         Found::Kept { states, whole } => println!("{states} states, all of them: {whole}, in {:?}", start.elapsed()),
         Found::Broken { promise, trace } => panic!("{promise}, after {trace:?}"),
     }
@@ -159,6 +164,22 @@ fn redis_loses_everything() {
 #[test]
 fn deadlines_pass() {
     keeps(Bounds { timeouts: true, ..ONE }, Budget { kills: 1, ..NOTHING });
+}
+
+#[test]
+fn a_box_was_not_upgraded_yet() {
+    let engine = Engine::mixed(Older::Box);
+    keeps_with(&engine, TWO, Budget { stalls: 1, strandings: 1, ..NOTHING });
+    keeps_with(&engine, TWO, Budget { failures: 1, kills: 1, repairs: 1, ..NOTHING });
+    walk(&engine, TROUBLE, walks()).unwrap();
+}
+
+#[test]
+fn the_service_was_not_upgraded_yet() {
+    let engine = Engine::mixed(Older::Service);
+    keeps_with(&engine, TWO, Budget { deaths: 1, kills: 1, ..NOTHING });
+    keeps_with(&engine, TWO, Budget { strandings: 1, deploys: 1, ..NOTHING });
+    walk(&engine, TROUBLE, walks()).unwrap();
 }
 
 #[test]

@@ -148,6 +148,24 @@ fn with_two_locks_one_set_from_outside_leaves_the_other() {
     });
 }
 
+/// So many that the scripts go by what they keep.
+#[test]
+fn in_a_large_fleet_locks_that_others_set_or_delete_count_within_seconds() {
+    on_redis(|world| {
+        let boxes: Vec<String> = (0..120).map(|n| format!("b{n}")).collect();
+        let boxes: Vec<&str> = boxes.iter().map(String::as_str).collect();
+        world.begin("d", &boxes, "1/3");
+        let mut workers = fleet(world, "d", &boxes);
+        assert!(workers[..39].iter_mut().all(crate::protocol::world::Worker::gets_lock));
+        world.redis.command(&["SET", &format!("{BASE}lock:40"), "z", "PX", "60000"]);
+        assert!(!workers[39].gets_lock(), "another program holds the last one");
+        world.redis.command(&["DEL", &format!("{BASE}lock:7")]);
+        wait_for(SOON, "the lock that was deleted", || if workers[39].gets_lock() { Ok(()) } else { Err("none") });
+        assert_eq!(workers[39].held.as_ref().unwrap().suffix, 7);
+        assert!(!workers[40].gets_lock(), "40 of 40");
+    });
+}
+
 #[test]
 fn a_worker_that_starts_again_gets_its_own_lock_with_a_new_token_at_once() {
     on_redis(|world| {

@@ -29,7 +29,8 @@ end
 local function traces()
   local id = rolling_id()
   return table.concat({ id, redis.call('HLEN', base .. 'holders'), redis.call('HLEN', base .. 'out'),
-                        redis.call('SCARD', of(id, 'failed')), redis.call('HGET', base .. 'walk', 'next') or '' }, ' ')
+                        redis.call('SCARD', of(id, 'failed')), redis.call('HGET', of(id, 'tally'), 'waiting') or 0,
+                        redis.call('HGET', base .. 'walk', 'next') or '' }, ' ')
 end
 
 -- `counted` says what the traces were after the last script that kept the counts. Where that is not what they are now, or
@@ -110,7 +111,18 @@ local function freed(suffix)
   if suffix then redis.call('ZADD', base .. 'free', suffix, suffix) end
 end
 
--- The only writer of a row: `remaining`, the failed and the tally follow from it in the same step.
+-- When a box with an unfinished row was heard of: `working` holds those that work, `seen` the others.
+local function note_seen(id, box, phase)
+  local works = WORKING[phase]
+  redis.call('ZREM', of(id, works and 'seen' or 'working'), box)
+  if UNFINISHED[phase] then
+    redis.call('ZADD', of(id, works and 'working' or 'seen'), now, box)
+  else
+    redis.call('ZREM', of(id, 'seen'), box)
+  end
+end
+
+-- The only writer of a row: `remaining`, the failed, `seen` and the tally follow from it in the same step.
 local function set_row(id, box, phase, tag, detail)
   local old = row_of(id, box)
   local was, is = old and UNFINISHED[old.phase], UNFINISHED[phase]
@@ -118,6 +130,7 @@ local function set_row(id, box, phase, tag, detail)
   local row = { phase = phase, tag = tag or (old and old.tag), detail = detail, seen = now,
                 since = old and old.phase == phase and old.since or now }
   redis.call('HSET', of(id, 'boxes'), box, cjson.encode(row))
+  note_seen(id, box, phase)
   if old and old.phase == phase then return end
   if remaining then redis.call('SET', of(id, 'remaining'), remaining + (is and 1 or -1), 'KEEPTTL') end
   if old then redis.call('HINCRBY', of(id, 'tally'), old.phase, -1) end
@@ -139,6 +152,7 @@ local function touch_row(id, box, detail)
   row.seen = now
   if detail then row.detail = detail end
   redis.call('HSET', of(id, 'boxes'), box, cjson.encode(row))
+  note_seen(id, box, row.phase)
 end
 
 -- Locks and boxes that are out --------------------------------------------------------------------------------------
@@ -280,7 +294,7 @@ local function holder(id, me)
 end
 
 local function keep_for_a_while(id)
-  for _, part in ipairs({ 'record', 'boxes', 'remaining', 'tally', 'failed', 'members', 'cancel', 'hold' }) do
+  for _, part in ipairs({ 'record', 'boxes', 'remaining', 'tally', 'failed', 'seen', 'working', 'members', 'cancel', 'hold' }) do
     redis.call('PEXPIRE', of(id, part), KEPT)
   end
 end
@@ -299,6 +313,13 @@ local function end_deploy(doc, state, reason)
   keep_for_a_while(doc.id)
   -- What stands in `out` from this deploy counts differently from here on.
   distrust()
+end
+
+-- The service looks at a deploy. One that was away itself gives everybody time to speak.
+local function note_look(id)
+  local looked = tally(id, 'looked')
+  if arg.look_gap and looked > 0 and now - looked > arg.look_gap then redis.call('HSET', of(id, 'tally'), 'gap', now) end
+  redis.call('HSET', of(id, 'tally'), 'looked', now)
 end
 
 -- Takes a deploy that never began out of the queue.

@@ -16,9 +16,8 @@ local id = doc.id
 -- Verdicts ----------------------------------------------------------------------------------------------------------
 
 -- After a new epoch, or when the service itself was away, everybody gets three intervals to speak before a verdict.
-local looked = tally(id, 'looked')
-if arg.look_gap and looked > 0 and now - looked > arg.look_gap then redis.call('HSET', of(id, 'tally'), 'gap', now) end
-redis.call('HSET', of(id, 'tally'), 'looked', now)
+note_look(id)
+redis.call('HSET', of(id, 'tally'), 'thorough', now)
 local settled = now >= math.max(epoch().since, tally(id, 'gap')) + 3 * arg.interval
 
 local dead = {}
@@ -111,6 +110,11 @@ end
 for box in pairs(outs) do
   if settled and not rows[box] and is_gone(box, nil, heard[box]) and may_judge(box) then bury(box) end
 end
+
+-- Whoever seemed dead is looked after until it lives again.
+local fading = 0
+for _, out in pairs(outs) do if out.dead_since then fading = fading + 1 end end
+redis.call('HSET', of(id, 'tally'), 'fading', fading)
 
 -- Boxes that work, and boxes that may still be granted a lock ----------------------------------------------------------------------------------------
 
