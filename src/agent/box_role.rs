@@ -21,7 +21,7 @@ use crate::{
     api::{Current, Kind, Phase, State},
     client::{self, Client},
     compose::{DeployVars, EngineWatch, Inputs, Project, Rendered},
-    config::{Config, RoleConfig},
+    config::{Config, LoadBalancer, RoleConfig},
     coordination::{Coordinator, Finish, RedisConnection, RedisLooks, RenewRequest, Trouble},
     load_balancer::{Auto, LoadBalancers, Setting, Waiting},
     metadata::Metadata,
@@ -84,10 +84,10 @@ pub fn serf(config: &Config) -> Result<Serf> {
     Ok(Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? })
 }
 
-/// The load balancers of `role` on this box, with what their programs are told.
+/// The load balancers of a role on this box, with what their programs are told.
 pub fn balancers(
     config: &Config,
-    role: &RoleConfig,
+    entries: &[LoadBalancer],
     vars: &DeployVars,
     interrupted: &(dyn Fn() -> bool + Sync),
 ) -> Result<LoadBalancers> {
@@ -99,7 +99,7 @@ pub fn balancers(
     };
     let variables = vars.pairs();
     let setting = Setting { auto: &auto, variables: &variables, command_timeout: config.command_timeout };
-    LoadBalancers::resolve(&role.load_balancers, &setting, interrupted)
+    LoadBalancers::resolve(entries, &setting, interrupted)
 }
 
 /// Finds out who this box is. Waits for an agent that is still starting.
@@ -230,8 +230,16 @@ impl<'a> BoxRole<'a> {
         Ok(known)
     }
 
+    /// Those that sent requests to the release that runs here, and are no longer configured.
+    pub(crate) fn former_balancers(&self, plan: &Plan) -> Result<LoadBalancers> {
+        let before = self.journal.state().good.as_ref().map(|good| self.setup_of(good).load_balancers);
+        let mut former = before.unwrap_or_default();
+        former.retain(|entry| !self.role.load_balancers.contains(entry));
+        balancers(self.config, &former, &self.vars(&plan.id, &plan.tag, plan.kind), &never)
+    }
+
     fn resolve_balancers(&self, vars: &DeployVars, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<LoadBalancers> {
-        balancers(self.config, self.role, vars, interrupted)
+        balancers(self.config, &self.role.load_balancers, vars, interrupted)
             .with_context(|| format!("load_balancers of {}", self.place.role))
     }
 
@@ -350,7 +358,12 @@ impl<'a> BoxRole<'a> {
 
     /// How today's configuration runs the role.
     pub(crate) fn setup(&self) -> Setup {
-        Setup { run_by: self.project.run_by(), health: self.role.health.clone(), verify: self.role.verify.clone() }
+        Setup {
+            run_by: self.project.run_by(),
+            health: self.role.health.clone(),
+            verify: self.role.verify.clone(),
+            load_balancers: self.role.load_balancers.clone(),
+        }
     }
 
     /// How `good` was run; as today where that was not kept.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::Kind,
     compose::{ImageId, Rendered, RunBy},
-    config::Health,
+    config::{Health, LoadBalancer},
     names::{Role, Tag},
 };
 
@@ -49,6 +49,9 @@ pub struct Setup {
     pub health: Health,
     /// What had the last word.
     pub verify: Vec<String>,
+    /// What sent requests to it.
+    #[serde(default)]
+    pub load_balancers: Vec<LoadBalancer>,
 }
 
 /// Work that has begun.
@@ -105,7 +108,8 @@ impl Journal {
     /// share a repository.
     pub fn good_on_this_box(&self) -> Result<Vec<Good>> {
         let unreadable = || format!("cannot read {}; see state_dir", self.folder.display());
-        let mut good = Vec::new();
+        // Its own file may be older: it could not be written.
+        let mut good: Vec<Good> = [&self.state.good, &self.state.before].into_iter().flatten().cloned().collect();
         for entry in fs::read_dir(&self.folder).with_context(unreadable)? {
             let path = entry.with_context(unreadable)?.path();
             if path.extension().is_some_and(|extension| extension == "json") {
@@ -193,7 +197,12 @@ mod tests {
         let mut images: Vec<String> =
             journal.good_on_this_box().unwrap().iter().map(|good| good.rendered.image().to_owned()).collect();
         images.sort_unstable();
+        images.dedup();
         assert_eq!(images, ["v1", "v2", "v3"].map(|tag| format!("registry:5000/shared:{tag}")));
+
+        write("app.json", &json!({ "good": good("app", "v2") }).to_string());
+        let named = journal.good_on_this_box().unwrap();
+        assert!(named.iter().any(|good| good.tag.as_str() == "v3"), "what runs is named only in memory");
 
         write("worker.json", "{");
         let Err(error) = journal.good_on_this_box() else { panic!("a damaged journal names nothing") };

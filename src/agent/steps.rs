@@ -194,6 +194,10 @@ impl BoxRole<'_> {
             looks: Some(&self.looks),
         };
         balancers.deregister(&waiting)?;
+        // One that is gone altogether keeps no release from coming.
+        if let Err(error) = self.former_balancers(plan).and_then(|former| former.deregister(&waiting)) {
+            warn!("{}: {error:#}; this role was behind it before, and is not any more", self.place);
+        }
         Ok(())
     }
 

@@ -172,6 +172,10 @@ impl Question {
         match self.agent.get(url).call() {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => Err(format!("{url} answered {}", answer.status())),
+            Err(e) if e.to_string().contains("CaUsedAsEndEntity") => Err(format!(
+                "{url} gave no answer that can be trusted: its certificate signs itself as an authority; let one sign it, \
+                 or make it with basicConstraints=CA:FALSE"
+            )),
             Err(e) => Err(format!("{url} gave no answer: {e}")),
         }
     }

@@ -47,8 +47,9 @@ pub struct Container {
     pub health: Option<HealthState>,
     /// The last answers of its `HEALTHCHECK`, oldest first.
     pub probes: Vec<Probe>,
-    /// How long its `HEALTHCHECK` lets it fail after a start (`start_period`).
-    pub start_period: Duration,
+    /// How long its `HEALTHCHECK` lets it fail after a start, or does not ask it: the longer of `start_period` and
+    /// `interval`. Zero without a `HEALTHCHECK`.
+    pub unasked_for: Duration,
     pub(super) created: Option<Timestamp>,
     pub(super) number: String,
 }
@@ -163,12 +164,19 @@ struct RawConfig {
     healthcheck: Option<RawHealthcheck>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
 struct RawHealthcheck {
-    /// Nanoseconds.
+    /// Nanoseconds, both. An `interval` of 0 is 30 s.
     start_period: u64,
+    interval: u64,
+}
+
+impl RawHealthcheck {
+    fn unasked_for(self) -> Duration {
+        let interval = if self.interval == 0 { Duration::from_secs(30) } else { Duration::from_nanos(self.interval) };
+        interval.max(Duration::from_nanos(self.start_period))
+    }
 }
 
 impl Inspected {
@@ -183,6 +191,8 @@ impl Inspected {
             Some(RawHealth { status: HealthState::None, .. }) | None => (None, Vec::new()),
             Some(health) => (Some(health.status), health.log.unwrap_or_default()),
         };
+        let check = self.config.healthcheck.filter(|_| health.is_some());
+        let unasked_for = check.map_or(Duration::ZERO, RawHealthcheck::unasked_for);
         Some(Container {
             id: self.id,
             name: self.name.trim_start_matches('/').to_owned(),
@@ -197,10 +207,7 @@ impl Inspected {
             started_at: self.state.started_at,
             health,
             probes,
-            start_period: self
-                .config
-                .healthcheck
-                .map_or(Duration::ZERO, |check| Duration::from_nanos(check.start_period)),
+            unasked_for,
             created: self.created.parse().ok(),
             number: label("container-number"),
         })
@@ -223,7 +230,7 @@ pub(super) fn example(service: &str, state: ContainerState) -> Container {
         started_at: "2026-11-26T04:31:43.803061947Z".to_owned(),
         health: None,
         probes: Vec::new(),
-        start_period: Duration::ZERO,
+        unasked_for: Duration::ZERO,
         created: None,
         number: "1".to_owned(),
     }

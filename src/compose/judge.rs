@@ -133,10 +133,10 @@ pub(super) fn worst<'a>(containers: &'a [Container], watched: &str) -> Option<&'
     })
 }
 
-/// How long the containers may take to be healthy: `timeout`, and more where a health check has a `start_period` that is
-/// longer. Its author says that such a container may fail for so long.
+/// How long the containers may take to be healthy: `timeout`, and more where a health check has a longer
+/// `start_period`, for which its author says that it may fail, or a longer `interval`, after which it is asked first.
 pub(super) fn time_to_start(containers: &[Container], timeout: Duration) -> Duration {
-    let longest = containers.iter().map(|container| container.start_period).max().unwrap_or_default();
+    let longest = containers.iter().map(|container| container.unasked_for).max().unwrap_or_default();
     if longest > timeout { longest + timeout } else { timeout }
 }
 
@@ -331,9 +331,9 @@ mod tests {
     }
 
     #[test]
-    fn a_start_period_that_is_longer_than_the_timeout_comes_on_top() {
+    fn a_health_check_that_says_nothing_for_longer_than_the_timeout_gets_more_time() {
         let after = |seconds: &[u64]| {
-            let of = |seconds: &u64| Container { start_period: Duration::from_secs(*seconds), ..running("app") };
+            let of = |seconds: &u64| Container { unasked_for: Duration::from_secs(*seconds), ..running("app") };
             time_to_start(&seconds.iter().map(of).collect::<Vec<_>>(), Duration::from_secs(60)).as_secs()
         };
         assert_eq!((after(&[]), after(&[0, 60]), after(&[0, 90])), (60, 60, 150));

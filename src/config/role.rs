@@ -35,7 +35,7 @@ fn keep_images() -> usize {
 }
 
 /// One entry of `load_balancers`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LoadBalancer {
     /// A target group of an AWS application or network load balancer.
@@ -47,7 +47,7 @@ pub enum LoadBalancer {
 }
 
 /// A target in a target group.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Elbv2 {
     /// The target group; its ARN also names the region.
@@ -58,12 +58,12 @@ pub struct Elbv2 {
     /// The port of the target; the target group's own when absent.
     pub port: Option<u16>,
     /// How long to wait for the target to be `unused` after deregistration.
-    #[serde(default = "drain", deserialize_with = "duration::deserialize")]
+    #[serde(default = "drain", with = "duration")]
     pub drain: Duration,
 }
 
 /// An instance behind a classic load balancer.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Elb {
     /// The load balancer's name.
@@ -72,12 +72,12 @@ pub struct Elb {
     #[serde(default = "auto")]
     pub instance_id: String,
     /// How long to wait for open connections after deregistration.
-    #[serde(default = "drain", deserialize_with = "duration::deserialize")]
+    #[serde(default = "drain", with = "duration")]
     pub drain: Duration,
 }
 
 /// Three argument lists that stand for a load balancer. It cannot count, so it has no floor.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandLb {
     /// Puts the box in; exit code 0 when it is done.

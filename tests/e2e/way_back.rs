@@ -152,3 +152,24 @@ fn the_other_services_go_back_to_their_images_too() {
     goes_back(&fleet);
     assert_eq!(image(), before);
 }
+
+#[test]
+fn a_load_balancer_that_was_taken_out_of_the_configuration_is_left_too() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).switchboard().start();
+    let node = fleet.node(1);
+    let target = fleet.scope.dir().join("behind-the-old-one");
+    let program = |line: String| json!(["/bin/sh", "-c", line]);
+    let old = json!({ "command": {
+        "register": program(format!("touch {}", target.display())),
+        "deregister": program(format!("rm -f {}", target.display())),
+        "in_service": program(format!("test -e {}", target.display())),
+    }});
+    node.configure(|config| config["roles"]["app"]["load_balancers"].as_array_mut().unwrap().push(old));
+    fleet.deployed("v1");
+    assert!(target.exists());
+    node.configure(|config| _ = config["roles"]["app"]["load_balancers"].as_array_mut().unwrap().pop());
+    fleet.deployed("v2");
+    assert!(!target.exists(), "the old load balancer still sends requests to it");
+    assert!(node.in_service());
+}

@@ -46,7 +46,7 @@ fn renders(config: &Config, role: &Role, vars: &DeployVars, limit: &Limit) -> Fi
 
 fn balancers(config: &Config, own: &RoleConfig, vars: &DeployVars, limit: &Limit) -> Finding {
     let over = || limit.is_over();
-    let in_service = agent::balancers(config, own, vars, &over)
+    let in_service = agent::balancers(config, &own.load_balancers, vars, &over)
         .and_then(|balancers| balancers.in_service(&Waiting::quietly(&over, None)));
     let count = own.load_balancers.len();
     let finding = in_service.map(|inside| {
