@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    api::{BoxRow, Deploy, Freeze, Locks, NextRelease, OutRow, Promotion, State, StatusAnswer},
+    api::{BoxRow, ClosedPlace, Deploy, Freeze, Locks, NextRelease, OutRow, Promotion, State, StatusAnswer},
     names::{BoxName, Environment, Place, Role, Tag},
     screen::age,
 };
@@ -39,6 +39,8 @@ pub struct Facts<'a> {
     /// Which tag each box runs.
     pub running: Vec<(&'a BoxName, &'a Tag)>,
     pub freeze: Option<&'a Freeze>,
+    /// No window is open.
+    pub closed: Option<&'a ClosedPlace>,
     pub upcoming: Option<&'a NextRelease>,
     /// What is to come here from the environment before.
     pub promotion: Option<&'a Promotion>,
@@ -63,6 +65,7 @@ impl<'a> Facts<'a> {
             freeze: answer.freezes.iter().find(|freeze| {
                 freeze.environment == place.environment && freeze.role.as_ref().is_none_or(|role| *role == place.role)
             }),
+            closed: answer.closed.iter().find(|closed| here(&closed.role, &closed.environment)),
             upcoming: answer.next.iter().find(|next| here(&next.role, &next.environment)),
             promotion: answer.promotions.iter().find(|promotion| here(&promotion.role, &promotion.environment)),
             now,

@@ -5,7 +5,7 @@ use super::{
     facts::{Facts, Reason},
 };
 use crate::{
-    api::{Deploy, Freeze, NextRelease, Promotion, PromotionState, ReleaseStatus, State},
+    api::{ClosedPlace, Deploy, Freeze, NextRelease, Promotion, PromotionState, ReleaseStatus, State},
     screen::{causes, halt, one_line, promotion_waits, time},
 };
 
@@ -50,6 +50,7 @@ pub fn halts(facts: &Facts, deploy: &Deploy) -> Vec<Reason> {
 /// Why nothing rolls: how the last deploy ended, and what keeps the next release away.
 pub fn nothing_rolls(facts: &Facts) -> Vec<Reason> {
     let mut reasons: Vec<Reason> = facts.freeze.map(|freeze| frozen(facts, freeze)).into_iter().collect();
+    reasons.extend(facts.closed.map(|closed| outside_window(facts, closed)));
     let newest = facts.newest();
     reasons.extend(newest.map(|deploy| ended(facts, deploy)));
     reasons.extend(newest.and_then(|deploy| other_tags(facts, deploy)));
@@ -68,6 +69,15 @@ fn frozen(facts: &Facts, freeze: &Freeze) -> Reason {
     let role = role.as_ref().map(|role| format!(" -r {role}")).unwrap_or_default();
     Reason::new("frozen", format!("{what} is frozen for {} now{until}, by {by}: {reason}", facts.age(at)))
         .next(format!("`deployctl unfreeze -e {environment}{role}`, or {}", facts.command("start", "--force")))
+}
+
+fn outside_window(facts: &Facts, closed: &ClosedPlace) -> Reason {
+    let opens = closed.opens.map_or_else(
+        || "no window opens any more".to_owned(),
+        |opens| format!("the next window opens at {}", time(opens)),
+    );
+    Reason::new("outside_window", format!("nothing new starts in {} now: {opens}", facts.place))
+        .next(format!("wait, or {}", facts.command("start", "--force")))
 }
 
 fn ended(facts: &Facts, deploy: &Deploy) -> Reason {
@@ -153,6 +163,7 @@ fn queued(facts: &Facts) -> Option<Reason> {
     let text = match facts.rolling() {
         Some(rolling) => format!("{} is queued until the deploy of {} has ended", queued.tag, rolling.tag),
         None if facts.freeze.is_some() => format!("{} is queued until nothing is frozen", queued.tag),
+        None if facts.closed.is_some() => format!("{} is queued until a window opens", queued.tag),
         None => format!("{} is queued and starts within seconds", queued.tag),
     };
     Some(Reason::new("queued", text))

@@ -182,7 +182,7 @@ fn ended(state: &str, more: Value) -> StatusAnswer {
 }
 
 #[test]
-fn where_nothing_rolls_the_last_end_and_the_freeze_say_why() {
+fn where_nothing_rolls_the_last_end_a_freeze_or_a_window_say_why() {
     assert_eq!(
         said(&ended("deployed", json!({})), None),
         ["deployed: v2 was deployed completely 5m 0s ago; nothing rolls"]
@@ -204,6 +204,11 @@ fn where_nothing_rolls_the_last_end_and_the_freeze_say_why() {
     let frozen = ended("deployed", json!({"freezes": [freeze]}));
     assert_eq!(said(&frozen, None)[0], "frozen: staging is frozen for 10m 0s now, by ann: sale");
     assert!(next(&frozen, None, "frozen").starts_with("`deployctl unfreeze -e staging`"));
+    let closed = json!({"role": "app", "environment": "staging", "opens": "2026-01-02T09:00:00Z"});
+    let closed = ended("deployed", json!({"closed": [closed]}));
+    let text =
+        "outside_window: nothing new starts in app in staging now: the next window opens at 2026-01-02 09:00:00 UTC";
+    assert_eq!(said(&closed, None)[0], text);
 }
 
 #[test]
