@@ -8,7 +8,9 @@
 //! | [`connections`] | the open connections; the longest idle ones give way when there are too many |
 //! | [`request`] | reads a request within its limits, splits it into what handlers ask for |
 //! | [`response`] | one answer, and the shape of errors |
+//! | [`changes`] | streams of server-sent events, which take no thread |
 
+mod changes;
 mod connections;
 mod request;
 mod response;
@@ -34,7 +36,11 @@ use tokio::{
 };
 
 use self::connections::{Connection, Connections};
-pub use self::{request::Request, response::Response};
+pub use self::{
+    changes::Changes,
+    request::{Form, Request},
+    response::Response,
+};
 
 /// How many requests are answered at once.
 const HANDLERS: usize = 64;

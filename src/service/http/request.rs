@@ -13,7 +13,7 @@ pub const HEAD_LIMIT: usize = 16 * 1024;
 /// The longest body, in bytes: evidence of a broken release is the largest, and its sender cuts it well below this.
 const BODY_LIMIT: usize = 256 * 1024;
 
-/// A request whose body is there.
+/// A request whose body is there. Handlers may be given one that no client has sent.
 #[derive(Debug, Default)]
 pub struct Request {
     /// `GET`, `POST`, …
@@ -29,6 +29,18 @@ pub struct Request {
 }
 
 impl Request {
+    /// A call that no client has sent: its path, its query and its body.
+    #[must_use]
+    pub fn call(method: &str, path: &[&str], query: &[(&str, &str)], body: &[u8]) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.iter().map(|&part| part.to_owned()).collect(),
+            query: query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            body: body.to_vec(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn sent_by(self, peer: IpAddr) -> Self {
         Self { peer: Some(peer), ..self }
     }
@@ -39,10 +51,47 @@ impl Request {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// The header of that name (in lower case), if there is one and no other: of two, one may be a client's and one a
+    /// proxy's.
+    #[must_use]
+    pub fn only_header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(n, _)| n == name);
+        let (_, value) = found.next()?;
+        found.next().is_none().then_some(value)
+    }
+
+    /// The cookie of that name.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let cookies = self.headers.iter().filter(|(n, _)| n == "cookie").flat_map(|(_, value)| value.split(';'));
+        cookies.filter_map(|cookie| cookie.trim().split_once('=')).find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// The fields of a form that a page has sent (`application/x-www-form-urlencoded`).
+    #[must_use]
+    pub fn form(&self) -> Option<Form> {
+        let kind = self.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default();
+        let is_form = kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
+        let text = is_form.then(|| std::str::from_utf8(&self.body).ok())??;
+        pairs(text).map(Form)
+    }
+
     /// The decoded parameter of that name in the query, unless it is empty.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, value)| n == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The fields of a form.
+#[derive(Debug)]
+pub struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// The first field of that name, without spaces around it; empty where there is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.trim())
     }
 }
 
@@ -150,6 +199,22 @@ mod tests {
         assert_eq!((request.method.as_str(), request.path.join(" ")), ("GET", "v1 locks box-1".to_owned()));
         assert_eq!((request.param("reason"), request.param("force")), (Some("it is dead"), None));
         assert_eq!((request.header("x-a"), request.param("role")), (Some("b"), Some("app")));
+    }
+
+    #[test]
+    fn cookies_and_forms_are_split_and_decoded() {
+        let sent =
+            [("Cookie", "a=1; session=x=y"), ("Content-Type", "application/x-www-form-urlencoded;charset=UTF-8")];
+        let mut request = parsed("POST", "/", &sent).unwrap();
+        request.body = b"reason=it+is%0Adead+&box=b%26c".to_vec();
+        assert_eq!((request.cookie("session"), request.cookie("b")), (Some("x=y"), None));
+        let form = request.form().unwrap();
+        assert_eq!((form.get("reason"), form.get("box"), form.get("none")), ("it is\ndead", "b&c", ""));
+        request.body = b"reason=%ff".to_vec();
+        assert!(request.form().is_none());
+        assert!(parsed("POST", "/", &[("Content-Type", "text/plain")]).unwrap().form().is_none());
+        let twice = parsed("GET", "/", &[("X-User", "eve"), ("X-User", "ann"), ("X-Other", "a")]).unwrap();
+        assert_eq!((twice.only_header("x-user"), twice.only_header("x-other")), (None, Some("a")));
     }
 
     #[test]

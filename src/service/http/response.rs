@@ -1,32 +1,48 @@
 //! One answer.
 
-use http_body_util::Full;
+use std::convert::Infallible;
+
+use http_body_util::{Either, Full, channel::Channel};
 use hyper::{
     StatusCode,
     body::Bytes,
-    header::{self, HeaderValue},
+    header::{self, HeaderName, HeaderValue},
 };
 use serde::Serialize;
 
+use super::changes::Watcher;
 use crate::api::{ErrorBody, ErrorDetail};
+
+/// What goes over the wire: a text that is there, or one that grows.
+pub(super) type Body = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
 
 /// An answer: a status and a text.
 #[derive(Debug)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    content_type: &'static str,
-    /// The methods that the path knows, when the status is 405.
-    allow: Option<String>,
-    /// The text.
-    pub body: String,
+    headers: Vec<(HeaderName, String)>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    Events(Watcher),
 }
 
 impl Response {
+    /// A text of this content type.
+    #[must_use]
+    pub fn text(status: u16, content_type: &str, text: impl Into<String>) -> Self {
+        let headers = vec![(header::CONTENT_TYPE, content_type.to_owned())];
+        Self { status, headers, content: Content::Text(text.into()) }
+    }
+
     /// JSON.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
         match serde_json::to_string(value) {
-            Ok(body) => Self { status, content_type: "application/json", allow: None, body: body + "\n" },
+            Ok(body) => Self::text(status, "application/json", body + "\n"),
             Err(error) => Self::error(500, "internal", &format!("cannot write the answer: {error}")),
         }
     }
@@ -34,7 +50,15 @@ impl Response {
     /// Text in Prometheus's exposition format.
     #[must_use]
     pub fn metrics(body: String) -> Self {
-        Self { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", allow: None, body }
+        Self::text(200, "text/plain; version=0.0.4; charset=utf-8", body)
+    }
+
+    /// Server-sent events, for as long as `watcher` watches.
+    #[must_use]
+    pub fn events(watcher: Watcher) -> Self {
+        // nginx keeps an answer back until it has gathered some of it, unless it is told not to.
+        let head = Self::text(200, "text/event-stream", "").header("x-accel-buffering", "no");
+        Self { content: Content::Events(watcher), ..head }
     }
 
     /// An error in the shape that all errors have.
@@ -48,19 +72,31 @@ impl Response {
     #[must_use]
     pub fn method_not_allowed(method: &str, allow: &str) -> Self {
         let message = format!("{method} is not for this path: use {allow}");
-        Self { allow: Some(allow.to_owned()), ..Self::error(405, "method_not_allowed", &message) }
+        Self::error(405, "method_not_allowed", &message).header("allow", allow)
+    }
+
+    /// With one more header, its name in lower case. A value that no header can have is left out.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((HeaderName::from_static(name), value.into()));
+        self
     }
 
     /// For hyper, which adds the length and the date.
-    pub(super) fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
+    pub(super) fn into_hyper(self) -> hyper::Response<Body> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = hyper::Response::new(Full::new(Bytes::from(self.body)));
+        let body = match self.content {
+            Content::Text(text) => Either::Left(Full::new(Bytes::from(text))),
+            Content::Events(watcher) => Either::Right(watcher.stream()),
+        };
+        let mut response = hyper::Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(Ok(allow)) = self.allow.map(HeaderValue::try_from) {
-            headers.insert(header::ALLOW, allow);
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
