@@ -28,6 +28,14 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Bytes in lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)]));
+    bytes.iter().flat_map(digits).collect()
+}
+
 /// A URL for people: without its user and password.
 #[must_use]
 pub fn without_credentials(url: &str) -> String {
@@ -46,5 +54,10 @@ mod tests {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
         assert_eq!(without_credentials("redis://u:hunter2@h:1/0"), "redis://***@h:1/0");
         assert_eq!(without_credentials("redis://h:1/0"), "redis://h:1/0");
+    }
+
+    #[test]
+    fn every_byte_has_two_digits() {
+        assert_eq!(hex(&[0, 15, 160, 255]), "000fa0ff");
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::{Scope, Token},
     exit::Exit,
     screen,
-    secret::Secret,
+    secret::{Secret, hex},
 };
 
 /// Prints the token, or keeps it in a file of mode 0600, and the JSON line for `service.tokens`.
@@ -39,15 +39,6 @@ pub(super) fn make(name: &str, can: &[Scope]) -> Result<(Secret, Token)> {
     let text = hex(&bytes);
     let sha256 = hex(&Sha256::digest(text.as_bytes()));
     Ok((Secret::new(text), Token { name: name.to_owned(), sha256, can: can.to_vec() }))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Writes a file that is not there yet, with these permissions from its first byte on.

@@ -4,6 +4,7 @@
 //! are relative start at the folder of the file.
 
 pub mod duration;
+mod public_url;
 mod role;
 mod service;
 mod window;
@@ -19,9 +20,11 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 pub use self::{
+    public_url::{PublicUrl, is_loopback},
     role::{CommandLb, Elb, Elbv2, Health, LoadBalancer, RoleConfig},
     service::{
-        CompareGate, Gate, Lasts, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Step, Token, Verb, When,
+        CompareGate, Gate, Lasts, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Step, Token, TrustedProxy,
+        Verb, When,
     },
     window::{Days, Hours, Window, Zone},
 };

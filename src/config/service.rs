@@ -1,10 +1,16 @@
 //! What the deployment service needs to know: who may do what, and how a role travels through its environments.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    str::FromStr,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use super::{duration, window::Window};
+use super::{PublicUrl, duration, window::Window};
 use crate::{
     names::{Environment, Role},
     parallel::MaxParallel,
@@ -16,6 +22,10 @@ use crate::{
 pub struct ServiceConfig {
     /// Where the API listens; loopback only while there are no tokens.
     pub listen: SocketAddr,
+    /// Where people reach the page, behind a proxy that speaks TLS; without it only by a loopback name.
+    pub public_url: Option<PublicUrl>,
+    /// A proxy in front of the page that knows who its users are.
+    pub trusted_proxy: Option<TrustedProxy>,
     /// Who may call it. Empty: everybody who reaches the loopback address.
     pub tokens: Vec<Token>,
     /// A program that is told of each end of a deploy, its JSON on stdin.
@@ -31,6 +41,8 @@ impl Default for ServiceConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8700)),
+            public_url: None,
+            trusted_proxy: None,
             tokens: Vec::new(),
             notify: Vec::new(),
             join_timeout: Duration::from_secs(300),
@@ -45,6 +57,16 @@ impl ServiceConfig {
     pub fn role(&self, role: &Role) -> RolePolicy {
         self.roles.get(role).cloned().unwrap_or_default()
     }
+}
+
+/// Whose word counts for who looks at the page. It stands in the audit log beside the token's name, and gives no rights.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedProxy {
+    /// From where its requests come.
+    pub addresses: Vec<IpAddr>,
+    /// The header that has the user's name.
+    pub header: String,
 }
 
 /// A bearer token, by its SHA-256, so that the configuration can be read by people who may not act.

@@ -45,6 +45,7 @@
 //! | `ended`, `ended:ms` | how many deploys ended how, and how long they took | – |
 //! | `places`, `open` | where deploys ever began; deploys whose end is still to be followed up | – |
 //! | `lease:NAME`, `event:ID` | who is at a piece of work; when the event was sent | after seconds |
+//! | `session:SHA256` | the token of who looks at the page, by the digest of the session's id | after 12 h |
 //! | `probe` | nothing: whether Redis can be written | after a minute |
 
 use crate::names::Place;

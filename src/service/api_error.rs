@@ -79,7 +79,8 @@ impl Kind {
         }
     }
 
-    fn status(self) -> u16 {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
             Self::Unauthorized => 401,

@@ -94,18 +94,43 @@ impl Auth {
         let Some(shown) = request.header("authorization").and_then(bearer) else {
             return Err(ApiError::new(Kind::Unauthorized, "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)"));
         };
-        let shown: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
-        // Every token is compared whole, so that the time it takes says nothing.
-        let known = self.tokens.iter().fold(None, |found, (token, digest)| {
-            let difference = digest.iter().zip(&shown).fold(0, |all, (a, b)| all | (a ^ b));
-            if difference == 0 { Some(token) } else { found }
-        });
-        let Some(token) = known else {
+        let Some(token) = self.known(shown) else {
             self.refusals.note(request.peer, Instant::now());
             let message = "the token is not known: ask for one whose SHA-256 is in service.tokens";
             return Err(ApiError::new(Kind::Unauthorized, message));
         };
         Ok(Caller { token: Some((token.name.clone(), token.can.clone())), claimed })
+    }
+
+    /// The token that has this text.
+    fn known(&self, text: &str) -> Option<&Token> {
+        let shown: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        // Every token is compared whole, so that the time it takes says nothing.
+        self.tokens.iter().fold(None, |found, (token, digest)| {
+            let difference = digest.iter().zip(&shown).fold(0, |all, (a, b)| all | (a ^ b));
+            if difference == 0 { Some(token) } else { found }
+        })
+    }
+
+    /// The token that somebody at `peer` has typed into the page; a wrong one leaves a trace.
+    pub fn typed(&self, text: &str, peer: Option<IpAddr>) -> Option<&Token> {
+        let token = self.known(text);
+        if token.is_none() {
+            self.refusals.note(peer, Instant::now());
+        }
+        token
+    }
+
+    /// Who has a session that began with the token of this name and SHA-256; nobody, once the configuration has no such
+    /// token.
+    pub fn visitor(&self, name: &str, sha256: &str) -> Option<Caller> {
+        let (token, _) = self.tokens.iter().find(|(token, _)| token.name == name && token.sha256 == sha256)?;
+        Some(Caller { token: Some((token.name.clone(), token.can.clone())), claimed: None })
+    }
+
+    /// Whoever reaches a service without tokens; nobody where it has some.
+    pub fn anybody(&self) -> Option<Caller> {
+        self.tokens.is_empty().then_some(Caller { token: None, claimed: None })
     }
 }
 
@@ -197,6 +222,13 @@ impl Caller {
             Some((_, scopes)) if !scopes.iter().any(|s| s.verb == verb || verb == Verb::Read) => self.need(verb, None),
             _ => Ok(()),
         }
+    }
+
+    /// The same caller, who says to be this user. Nobody poses as the service.
+    #[must_use]
+    pub fn claiming(self, user: Option<&str>) -> Self {
+        let claimed = user.and_then(claim).filter(|name| self.token.is_some() || name != SERVICE);
+        Self { claimed, ..self }
     }
 
     /// The name of the caller's token, and its scopes; none while the service has no tokens.

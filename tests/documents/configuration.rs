@@ -23,6 +23,7 @@ fn places() -> Vec<(&'static str, Value)> {
         ),
         ("roles.*.health.", json!({"roles": {"app": {"load_balancers": [], "health": {}}}})),
         ("service.", json!({"service": {}})),
+        ("service.trusted_proxy.", json!({"service": {"trusted_proxy": {"addresses": [], "header": "a"}}})),
         ("service.tokens[].", json!({"service": {"tokens": [{"name": "a", "sha256": "b", "can": []}]}})),
         ("service.roles.*.", json!({"service": {"roles": {"app": {}}}})),
         ("service.roles.*.steps[].", json!({"service": {"roles": {"app": {"steps": [{"boxes": 1, "for": "1s"}]}}}})),

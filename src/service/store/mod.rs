@@ -11,12 +11,13 @@ mod history;
 mod leases;
 mod open;
 mod releases;
+mod sessions;
 
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-pub use self::{history::Complete, releases::Mark};
+pub use self::{history::Complete, releases::Mark, sessions::Session};
 use crate::{
     config::Config,
     coordination::{Coordinator, RedisConnection},
