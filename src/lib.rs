@@ -3,7 +3,7 @@
 //! ```text
 //! cli       the command line's types              commands/      one thin file a subcommand
 //! agent/    runs on a box: mark, worker, plan, steps, way back
-//! service/  runs on one host: http, handlers, start, policy, store, reconcile
+//! service/  runs on one host: http, handlers, page, start, policy, store, reconcile
 //! coordination/   what both agree on in Redis: keys, requests, replies, the Lua scripts
 //! compose/  load_balancer/  serf  client  metadata  process      one room for each outside thing
 //! api  config  names  tags  event  parallel  exit  secret        pure: no clock, no environment, no I/O

@@ -38,6 +38,12 @@ fn compare(repository: &str, old: &str, new: &str) -> Option<String> {
     both.then(|| format!("{base}{}compare/{old}...{new}", separator(base)))
 }
 
+/// The address of a commit.
+pub fn commit(repository: &str, commit: &str) -> Option<String> {
+    let base = base(repository)?;
+    is_revision(commit).then(|| format!("{base}{}commit/{commit}", separator(base)))
+}
+
 fn base(repository: &str) -> Option<&str> {
     let base = repository.trim_end_matches('/');
     let base = base.strip_suffix(".git").unwrap_or(base);
@@ -65,6 +71,8 @@ mod tests {
         assert_eq!(link("https://github.com/o/n", "a1", "a1"), None, "nothing changes");
         assert_eq!(link("https://github.com/o/n", "a1", "../../x?y"), None);
         assert_eq!(link("javascript:alert(1)", "a1", "b2"), None);
+        assert_eq!(commit("https://gitlab.x.io/o/n", "a1").unwrap(), "https://gitlab.x.io/o/n/-/commit/a1");
+        assert_eq!(commit("https://github.com/o/n", "a1\"><script>"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Everything it knows is in Redis, so that it may be killed at any moment and two of them do no harm. From the top:
 //! [`routes`] says which call a request means, [`handlers`] answer them, [`store`] keeps the service's own records, and
-//! [`http`] is the server.
+//! [`http`] is the server. [`page`] is for people with a browser.
 
 mod api_error;
 mod auth;
@@ -15,6 +15,7 @@ mod known;
 mod links;
 mod metrics;
 mod notify;
+mod page;
 mod policy;
 mod promotions;
 mod reconcile;
@@ -45,6 +46,7 @@ use self::{
     fleet::Fleet,
     health::RedisHealth,
     http::Server,
+    page::Snapshots,
     reconcile::{GateResults, Wakeup, WatchState},
     store::ServiceStore,
 };
@@ -68,6 +70,7 @@ struct Service {
     store: ServiceStore,
     redis_health: RedisHealth,
     fleet: Fleet,
+    snapshots: Snapshots,
     watch_state: Mutex<WatchState>,
     gate_results: Mutex<GateResults>,
     wakeup: Wakeup,
@@ -87,6 +90,7 @@ pub fn run(config: Config) -> Result<()> {
         store: ServiceStore::new(&config)?,
         redis_health: RedisHealth::default(),
         fleet: Fleet::new(&config)?,
+        snapshots: Snapshots::default(),
         watch_state: Mutex::default(),
         gate_results: Mutex::default(),
         wakeup: Wakeup::default(),
@@ -102,11 +106,13 @@ pub fn run(config: Config) -> Result<()> {
     in_background("health", &service, |service| service.redis_health.run(&service.store))?;
     in_background("watch", &service, reconcile::run)?;
     in_background("heartbeat", &service, heartbeat)?;
+    in_background("page", &service, page::watch)?;
 
     let signal = signals.forever().next();
     log::info!("stops, told by signal {}", signal.unwrap_or_default());
     service.stopping.store(true, Ordering::SeqCst);
     service.notify();
+    service.snapshots.end();
     let deadline = Instant::now() + STOP_PATIENCE;
     server.stop(STOP_PATIENCE);
     // Programs that threads run are being ended; what they were for is done again after the next start.

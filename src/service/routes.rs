@@ -5,6 +5,7 @@ use super::{
     api_error::{ApiError, ApiResult, Kind},
     handlers,
     http::{Request, Response},
+    page,
 };
 use crate::service::auth::Caller;
 
@@ -16,7 +17,11 @@ pub fn answer(service: &Service, request: &Request) -> Response {
     let response = match path[..] {
         // A load balancer that asks whether the service lives has no token.
         ["healthz"] if request.method == "GET" => Ok(health(service)),
-        _ => route(service, request, &path),
+        // A browser shows a session, and no token.
+        _ => match page::answer(service, request, &path) {
+            Some(response) => Ok(response),
+            None => route(service, request, &path),
+        },
     }
     .unwrap_or_else(Response::from);
     log::debug!("{} /{} → {}", request.method, request.path.join("/"), response.status);

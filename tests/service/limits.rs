@@ -106,7 +106,7 @@ fn unknown_paths_methods_and_bodies_are_told_apart() {
     require!("redis-server");
     let service = Service::start(&Scope::new(), json!({}));
     let http = &service.http;
-    for path in ["/", "/v1", "/v1/nothing", "/v2/releases"] {
+    for path in ["/v1", "/v1/nothing", "/v2/releases", "/nothing"] {
         let (status, body) = http.get(path);
         assert_eq!((status, kind(&body)), (404, "not_found"), "{path}");
     }

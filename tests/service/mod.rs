@@ -6,6 +6,7 @@ mod blame;
 mod failures;
 mod limits;
 mod names;
+mod page;
 mod pausing;
 mod promotion;
 mod records;

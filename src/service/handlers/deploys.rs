@@ -173,12 +173,7 @@ fn stop(service: &Service, place: &Place, doc: &DeployRecord, by: &str, reason: 
 
 /// The deploy that the path names. Whether the caller may do `verb` there is asked first: an id of an environment that is
 /// not theirs has the same answer whether there is such a deploy or not.
-pub(super) fn find(
-    service: &Service,
-    caller: &Caller,
-    verb: Verb,
-    request: &Request,
-) -> ApiResult<(Place, DeployRecord)> {
+pub fn find(service: &Service, caller: &Caller, verb: Verb, request: &Request) -> ApiResult<(Place, DeployRecord)> {
     let id = request.path.get(2).map_or("", String::as_str);
     let unknown = || ApiError::new(Kind::NotFound, format!("there is no deploy {}", crate::names::quoted(id)));
     let place = ids::place(id).ok_or_else(unknown)?;

@@ -25,38 +25,46 @@ pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
     let (role, environment): (Option<Role>, Option<Environment>) =
         (param(request, "role")?, param(request, "environment")?);
     service.check_names(role.as_ref(), environment.as_ref())?;
-    let mut answer = StatusAnswer::default();
     let places = places(service, caller, request)?;
-    for place in &places {
-        add_place(service, place, &mut answer)?;
-    }
+    let mut answer = read(service, &places)?;
     // Where nothing was ever deployed somebody may ask why.
     let asked = role.clone().zip(environment.clone()).map(|(role, environment)| Place { environment, role });
     for place in places.iter().chain(asked.iter().filter(|place| !places.contains(place))) {
         answer.next.extend(next(service, caller, place)?);
     }
-    answer.deploys.sort_by(|a, b| b.started_at.cmp(&a.started_at));
-    answer.running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
-    answer.freezes = service.store.freezes()?;
     answer.freezes.retain(|freeze| {
         caller.may(Verb::Read, Some(&freeze.environment))
             && environment.as_ref().is_none_or(|environment| freeze.environment == *environment)
             && role.as_ref().is_none_or(|role| freeze.role.as_ref().is_none_or(|frozen| frozen == role))
     });
-    answer.promotions = service.promotions()?;
     answer.promotions.retain(|promotion| {
         let ends = [&promotion.from, &promotion.environment];
         ends.iter().all(|end| caller.may(Verb::Read, Some(end)))
             && environment.as_ref().is_none_or(|environment| ends.contains(&environment))
             && role.as_ref().is_none_or(|role| *role == promotion.role)
     });
-    answer.closed = service.closed_places();
     answer.closed.retain(|closed| {
         caller.may(Verb::Read, Some(&closed.environment))
             && environment.as_ref().is_none_or(|environment| *environment == closed.environment)
             && role.as_ref().is_none_or(|role| *role == closed.role)
     });
     Ok(Response::json(200, &answer))
+}
+
+/// What stands at these places; and every freeze, promotion and closed place, wherever it is.
+pub fn read(service: &Service, places: &[Place]) -> ApiResult<StatusAnswer> {
+    let mut answer = StatusAnswer {
+        freezes: service.store.freezes()?,
+        promotions: service.promotions()?,
+        closed: service.closed_places(),
+        ..StatusAnswer::default()
+    };
+    for place in places {
+        add_place(service, place, &mut answer)?;
+    }
+    answer.deploys.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    answer.running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
+    Ok(answer)
 }
 
 fn add_place(service: &Service, place: &Place, answer: &mut StatusAnswer) -> ApiResult<()> {

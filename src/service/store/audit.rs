@@ -61,8 +61,17 @@ impl ServiceStore {
 
     /// The entries that are `wanted`, newest first.
     pub fn audit(&self, wanted: impl Fn(&AuditEntry) -> bool) -> Result<Vec<AuditEntry>> {
+        self.audit_to("-1", wanted)
+    }
+
+    /// The newest entries, newest first.
+    pub fn newest_audit(&self, most: usize) -> Result<Vec<AuditEntry>> {
+        self.audit_to(&most.saturating_sub(1).to_string(), |_| true)
+    }
+
+    fn audit_to(&self, last: &str, wanted: impl Fn(&AuditEntry) -> bool) -> Result<Vec<AuditEntry>> {
         let key = self.key("audit");
-        let texts: Vec<String> = self.with(|store| store.command(&["LRANGE", &key, "0", "-1"]))?;
+        let texts: Vec<String> = self.with(|store| store.command(&["LRANGE", &key, "0", last]))?;
         let entries = texts.iter().map(|text| read(&key, text));
         entries.filter(|entry| entry.as_ref().map_or(true, &wanted)).collect()
     }
