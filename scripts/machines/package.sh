@@ -8,14 +8,14 @@ next_package() {
     unpacked=$(mktemp -d)
     dpkg-deb --raw-extract "$package" "$unpacked/deb"
     sed -i 's/^Version: .*/&.next/' "$unpacked/deb/DEBIAN/control"
-    dpkg-deb --root-owner-group --build "$unpacked/deb" "$dir/share/next.deb"
+    dpkg-deb --root-owner-group -Znone --build "$unpacked/deb" "$dir/share/next.deb"
     rm -rf "$unpacked"
 }
 units_are_packaged() { # NAME UNIT...
     local name=$1 unit
     shift
     for unit; do
-        on "$name" systemctl show --property FragmentPath --value "$unit" | grep -x "/usr/lib/systemd/system/.*" || return
+        on "$name" systemctl show --property FragmentPath --value "$unit" | grep -x '\(/usr\)\?/lib/systemd/system/.*' || return
     done
     on "$name" sh -c '! ls /usr/local/bin/deployctl /usr/local/lib/deployctl/* /etc/systemd/system/deployctl* 2>/dev/null | grep .'
 }
