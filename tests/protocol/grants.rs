@@ -228,7 +228,7 @@ fn a_box_that_is_out_gets_a_lock_even_where_none_is_free_and_after_a_cancel() {
     on_redis(|world| {
         world.begin("d1", &["a", "b", "c"], "1/3");
         let mut a = world.worker("a", "d1");
-        a.ttl = Duration::from_millis(100);
+        a.ttl = Duration::from_millis(500);
         a.go_out();
         world.wait_expired(1);
         world.redis.command(&["SET", &format!("{BASE}lock:1"), "z", "PX", "60000"]);

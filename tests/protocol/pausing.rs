@@ -71,7 +71,7 @@ fn a_box_that_is_out_from_an_earlier_deploy_does_not_begin() {
 #[test]
 fn the_deadlines_of_a_paused_deploy_stand_still() {
     on_redis(|world| {
-        let soon = Duration::from_millis(200);
+        let soon = Duration::from_secs(1);
         let short = Timeouts { lock: soon, deploy: soon, join: soon, ..patient() };
         world.begin("d", &["a"], "1/3");
         let mut a = world.worker("a", "d");

@@ -148,7 +148,7 @@ fn a_lost_box_that_shows_itself_counts_again() {
     on_redis(|world| {
         world.begin("d", &["a", "b", "c", "e", "f", "g"], "1/3");
         let mut a = world.worker("a", "d");
-        a.ttl = Duration::from_millis(50);
+        a.ttl = Duration::from_millis(500);
         a.go_out();
         world.worker("b", "d").go_out();
         world.wait_expired(1);
