@@ -129,13 +129,6 @@ fn a_script_forgets_to_say_how_a_box_counts() {
 fn counts_outlive_the_deploy_that_they_were_made_for() {
     let line = "  distrust()\nend\n\n-- The service looks";
     is_found(line, "end\n\n-- The service looks", ONE, Budget { strandings: 1, ..NOTHING });
-    is_found("freed()\ndistrust()", "freed()", ONE, Budget { strandings: 1, deploys: 1, ..NOTHING });
-}
-
-#[test]
-fn what_counts_no_longer_is_never_dropped() {
-    let line = "'(' .. now)) do weigh(box) end";
-    is_found(line, "'(' .. now)) do end", ONE, Budget { kills: 1, stalls: 1, ..NOTHING });
 }
 
 #[test]

@@ -264,7 +264,7 @@ fn nobody_is_judged_right_after_the_service_was_away() {
     on_redis(|world| {
         world.begin("d", &["a", "b", "c"], "1/3");
         let mut a = world.worker("a", "d");
-        a.ttl = Duration::from_millis(10);
+        a.ttl = Duration::from_millis(300);
         a.go_out();
         let away = Timeouts {
             interval: Duration::from_millis(200),
