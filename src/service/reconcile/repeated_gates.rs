@@ -136,7 +136,7 @@ impl Service {
         }
         match self.store.at(place, Coordinator::current)? {
             Some(doc) if doc.state() == State::Rolling => self.judge_rolling(place, &doc),
-            _ => self.judge_baking(place),
+            newest => self.judge_baking(place, newest.as_ref()),
         }
     }
 
@@ -157,9 +157,13 @@ impl Service {
         Ok(())
     }
 
-    fn judge_baking(self: &Arc<Self>, place: &Place) -> Result<()> {
+    /// While nothing has begun since: what is wrong after a newer release was here may be that one's doing.
+    fn judge_baking(self: &Arc<Self>, place: &Place, newest: Option<&DeployRecord>) -> Result<()> {
         let bake = self.config.service.role(&place.role).bake;
         let Some(complete) = self.store.complete(place)?.into_iter().next() else { return Ok(()) };
+        if newest.is_some_and(|newest| newest.id != complete.id) {
+            return Ok(());
+        }
         let bakes_until = complete.ended.saturating_add(i64::try_from(bake.as_millis()).unwrap_or(i64::MAX));
         if now_ms() > bakes_until {
             return Ok(());
