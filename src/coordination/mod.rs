@@ -27,7 +27,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 pub use self::{
-    connection::{RedisConnection, Trouble},
+    connection::{RedisConnection, RedisServer, Trouble, Wire},
     looks::RedisLooks,
     records::{DeployRecord, SCHEMA, StepRecord, rfc3339},
     replies::{
@@ -78,10 +78,7 @@ impl Coordinator {
     fn call<T: DeserializeOwned>(&mut self, script: Script, args: &impl Serialize) -> Result<T> {
         let args = serde_json::to_string(args)?;
         let base = self.keys.base();
-        let text: String = {
-            let compiled = redis::Script::new(&script.source());
-            self.store.with(|connection| compiled.key(base).arg(&args).invoke(connection))?
-        };
+        let text: String = self.store.with(|connection| script.compiled().key(base).arg(&args).invoke(connection))?;
         serde_json::from_str(&text).with_context(|| format!("the script {script:?} answered {text}"))
     }
 

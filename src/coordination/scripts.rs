@@ -1,6 +1,10 @@
 //! The Lua scripts: every decision about a deploy is made in one of them, in one place, from one state, by Redis's clock.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::records::SCHEMA;
 use crate::api::Phase;
@@ -15,7 +19,7 @@ const FEW: u32 = 32;
 const RECOUNT: Duration = Duration::from_secs(2);
 
 /// One script; its file says what it promises and which arguments it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Script {
     /// Starts a deploy.
     Begin,
@@ -73,6 +77,13 @@ impl Script {
             Self::Looked => include_str!("lua/looked.lua"),
             Self::Pause => include_str!("lua/pause.lua"),
         }
+    }
+
+    /// The script as the client sends it. Its text and its hash are made once.
+    pub(super) fn compiled(self) -> &'static redis::Script {
+        static COMPILED: Mutex<BTreeMap<Script, &'static redis::Script>> = Mutex::new(BTreeMap::new());
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.entry(self).or_insert_with(|| Box::leak(Box::new(redis::Script::new(&self.source()))))
     }
 
     /// The whole text, as Redis runs it: one key (the place), one argument (a JSON object), a JSON reply.

@@ -15,9 +15,27 @@ use crate::{
     serf::{Member, Serf, Status},
 };
 
+/// The gossip, as far as the service needs it: by the Serf agent of its host, or simulated by the tests.
+pub trait Gossip: Send + Sync {
+    /// Everyone that it has heard of, the dead too.
+    fn members(&self, interrupted: &dyn Fn() -> bool) -> Result<Vec<Member>>;
+    /// Tells every agent.
+    fn event(&self, name: &str, payload: &str, interrupted: &dyn Fn() -> bool) -> Result<()>;
+}
+
+impl Gossip for Serf {
+    fn members(&self, interrupted: &dyn Fn() -> bool) -> Result<Vec<Member>> {
+        self.members(interrupted)
+    }
+
+    fn event(&self, name: &str, payload: &str, interrupted: &dyn Fn() -> bool) -> Result<()> {
+        self.event(name, payload, interrupted)
+    }
+}
+
 /// The agent, and what it said last.
 pub struct Fleet {
-    serf: Serf,
+    gossip: Box<dyn Gossip>,
     last: Mutex<Option<Said>>,
 }
 
@@ -49,8 +67,12 @@ struct Event<'a> {
 impl Fleet {
     /// Reads the agent's key; asks it nothing yet.
     pub fn new(config: &Config) -> Result<Self> {
-        let serf = Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? };
-        Ok(Self { serf, last: Mutex::default() })
+        Ok(Self::of(Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? }))
+    }
+
+    /// The boxes that `gossip` knows.
+    pub fn of(gossip: impl Gossip + 'static) -> Self {
+        Self { gossip: Box::new(gossip), last: Mutex::default() }
     }
 
     /// The members, as far as they matter to `place`, as they were at most `max_age` ago.
@@ -83,14 +105,14 @@ impl Fleet {
 
     fn ask(&self, interrupted: &dyn Fn() -> bool) -> Said {
         let began = Instant::now();
-        let members = self.serf.members(interrupted).map_err(|error| format!("{error:#}"));
+        let members = self.gossip.members(interrupted).map_err(|error| format!("{error:#}"));
         Said { began, ended: Instant::now(), members }
     }
 
     /// Sends the event that wakes the boxes of `place`.
     pub fn send(&self, place: &Place, interrupted: &dyn Fn() -> bool) -> Result<()> {
         let event = Event { role: &place.role, environment: &place.environment };
-        self.serf.event("deploy", &serde_json::to_string(&event)?, interrupted)
+        self.gossip.event("deploy", &serde_json::to_string(&event)?, interrupted)
     }
 }
 

@@ -21,6 +21,7 @@ mod promotions;
 mod reconcile;
 mod routes;
 mod start;
+mod stepwise;
 mod store;
 mod windows;
 
@@ -50,6 +51,7 @@ use self::{
     reconcile::{GateResults, Wakeup, WatchState},
     store::ServiceStore,
 };
+pub use self::{fleet::Gossip, stepwise::Stepwise};
 use crate::{
     api::{AuditEntry, Kind},
     compose::DeployVars,
@@ -75,6 +77,8 @@ struct Service {
     gate_results: Mutex<GateResults>,
     wakeup: Wakeup,
     stopping: AtomicBool,
+    /// Work that takes time is done at once, in no thread of its own.
+    is_stepwise: bool,
 }
 
 /// Says what in the configuration keeps a service from being run.
@@ -85,18 +89,8 @@ pub fn check(config: &Config) -> Result<()> {
 /// Runs the service until SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
-    let service = Arc::new(Service {
-        auth: Auth::new(&config.service)?,
-        store: ServiceStore::new(&config)?,
-        redis_health: RedisHealth::default(),
-        fleet: Fleet::new(&config)?,
-        snapshots: Snapshots::default(),
-        watch_state: Mutex::default(),
-        gate_results: Mutex::default(),
-        wakeup: Wakeup::default(),
-        stopping: AtomicBool::new(false),
-        config,
-    });
+    let (store, fleet) = (ServiceStore::new(&config)?, Fleet::new(&config)?);
+    let service = Arc::new(Service::new(config, store, fleet)?);
     let server = Server::bind(service.config.service.listen)?;
     // From here on connections queue up, and the first of them may come at once.
     screen::print([format!("deployctl service listens on http://{}", server.address)])
@@ -144,6 +138,22 @@ fn heartbeat(service: &Arc<Service>) {
 }
 
 impl Service {
+    fn new(config: Config, store: ServiceStore, fleet: Fleet) -> Result<Self> {
+        Ok(Self {
+            auth: Auth::new(&config.service)?,
+            store,
+            redis_health: RedisHealth::default(),
+            fleet,
+            snapshots: Snapshots::default(),
+            watch_state: Mutex::default(),
+            gate_results: Mutex::default(),
+            wakeup: Wakeup::default(),
+            stopping: AtomicBool::new(false),
+            is_stepwise: false,
+            config,
+        })
+    }
+
     /// Whether the service has been told to end.
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)

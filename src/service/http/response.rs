@@ -82,6 +82,15 @@ impl Response {
         self
     }
 
+    /// The text; of a stream, none.
+    #[must_use]
+    pub fn body(&self) -> &str {
+        match &self.content {
+            Content::Text(text) => text,
+            Content::Events(_) => "",
+        }
+    }
+
     /// For hyper, which adds the length and the date.
     pub(super) fn into_hyper(self) -> hyper::Response<Body> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -79,7 +79,7 @@ impl Wakeup {
 /// Watches until the service stops.
 pub fn run(service: &Arc<Service>) {
     while !service.is_stopping() {
-        service.log_once("watch", service.tick());
+        service.log_once("watch", service.tick(ROUND));
         service.wakeup.wait(PAUSE);
     }
 }
@@ -90,9 +90,11 @@ impl Service {
         self.wakeup.notify();
     }
 
-    fn tick(self: &Arc<Self>) -> Result<()> {
+    /// One round: every place, every deploy whose end is open, every promotion. `members_age`: how old the list of members
+    /// may be.
+    pub(super) fn tick(self: &Arc<Self>, members_age: Duration) -> Result<()> {
         for place in self.store.places()? {
-            self.log_once(&place.to_string(), self.look(&place, ROUND));
+            self.log_once(&place.to_string(), self.look(&place, members_age));
             self.log_once(&format!("gates of {place}"), self.judge_by_gates(&place));
         }
         let open: BTreeSet<String> = self.store.all_open()?.into_iter().collect();
@@ -239,6 +241,10 @@ impl Service {
             }
             service.log_once(&held, outcome);
         };
+        if self.is_stepwise {
+            work();
+            return Ok(());
+        }
         if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(work) {
             self.store.give_back(name)?;
             return Err(error).context("cannot start a thread");

@@ -20,9 +20,8 @@ use anyhow::{Context, Result};
 pub use self::{history::Complete, releases::Mark, sessions::Session};
 use crate::{
     config::Config,
-    coordination::{Coordinator, RedisConnection},
+    coordination::{Coordinator, RedisConnection, RedisServer},
     names::Place,
-    secret::Secret,
 };
 
 /// Connections that are kept open while nobody needs them.
@@ -30,8 +29,7 @@ const KEPT: usize = 16;
 
 /// The way to the records and to the places, for many threads: each act takes a connection for itself.
 pub struct ServiceStore {
-    url: Secret,
-    prefix: String,
+    server: RedisServer,
     idle: Mutex<Vec<RedisConnection>>,
     leases: leases::Held,
 }
@@ -39,19 +37,17 @@ pub struct ServiceStore {
 impl ServiceStore {
     /// Checks the URL; connects to nothing yet, since Redis may come later than the service.
     pub fn new(config: &Config) -> Result<Self> {
-        let records = Self {
-            url: config.redis_url()?,
-            prefix: config.redis_prefix.clone(),
-            idle: Mutex::default(),
-            leases: leases::Held::new()?,
-        };
-        records.put_back(records.open_store()?);
-        Ok(records)
+        Self::on(RedisServer::at(&config.redis_url()?, &config.redis_prefix)?)
+    }
+
+    /// The records in `server`.
+    pub fn on(server: RedisServer) -> Result<Self> {
+        Ok(Self { server, idle: Mutex::default(), leases: leases::Held::new()? })
     }
 
     /// Does something with a connection.
     fn with<T>(&self, act: impl FnOnce(&mut RedisConnection) -> Result<T>) -> Result<T> {
-        let mut store = self.take()?;
+        let mut store = self.take();
         let done = act(&mut store);
         self.put_back(store);
         done
@@ -59,15 +55,15 @@ impl ServiceStore {
 
     /// Does something at a place.
     pub fn at<T>(&self, place: &Place, act: impl FnOnce(&mut Coordinator) -> Result<T>) -> Result<T> {
-        let mut locks = Coordinator::new(self.take()?, place);
+        let mut locks = Coordinator::new(self.take(), place);
         let done = act(&mut locks);
         self.put_back(locks.into_store());
         done
     }
 
-    fn take(&self) -> Result<RedisConnection> {
+    fn take(&self) -> RedisConnection {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| self.open_store(), Ok)
+        idle.unwrap_or_else(|| self.server.connection())
     }
 
     fn put_back(&self, store: RedisConnection) {
@@ -75,10 +71,6 @@ impl ServiceStore {
         if idle.len() < KEPT {
             idle.push(store);
         }
-    }
-
-    fn open_store(&self) -> Result<RedisConnection> {
-        RedisConnection::new(&self.url, &self.prefix)
     }
 
     /// Whether Redis answers.
@@ -93,7 +85,7 @@ impl ServiceStore {
     }
 
     fn key(&self, name: &str) -> String {
-        format!("{}:service:{name}", self.prefix)
+        format!("{}:service:{name}", self.server.prefix())
     }
 }
 
