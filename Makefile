@@ -1,6 +1,6 @@
 # Thin: what each target does stands in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint machines bench model build packages install-tools clean
+.PHONY: help demo test lint machines bench model simulate build packages install-tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -22,6 +22,9 @@ bench: ## what the locks cost beside the plain scheme, and a roll-out beside Ans
 
 model: ## the protocol's model at full depth (minutes; `make test` runs it at a smaller one)
 	@DEPLOYCTL_MODEL=full cargo test --locked --release --test all model::
+
+simulate: ## a whole fleet in simulated time, SEEDS=100000 schedules of what can go wrong (SEED=123 replays one)
+	@scripts/simulate.sh
 
 build: ## target/release/deployctl
 	@cargo build --locked --release

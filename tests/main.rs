@@ -7,6 +7,7 @@
 //! | `facts` | what we rely on in the programs around us |
 //! | `protocol` | the scripts, one promise at a time, on a real Redis |
 //! | `model` | the scripts under every order of events, for a few boxes |
+//! | `simulation` | a whole fleet in simulated time, with everything that can go wrong, from one seed |
 //! | `service` | the deployment service, on a real Redis and Serf |
 //! | `e2e` | whole fleets |
 //! | `documents` | that the README and `docs/` tell the truth |
@@ -24,4 +25,5 @@ mod facts;
 mod model;
 mod protocol;
 mod service;
+mod simulation;
 mod support;

@@ -11,7 +11,7 @@ use crate::model::memory::{Memory, Reply};
 /// The place in which everything happens.
 pub const BASE: &str = "m:{staging:app}:";
 
-const SCRIPTS: [Script; 14] = [
+pub const SCRIPTS: [Script; 14] = [
     Script::Begin,
     Script::Join,
     Script::Acquire,
@@ -105,9 +105,35 @@ impl Engine {
     }
 }
 
+/// The scripts of whoever sends them, run as Redis does: by their own text, with any keys and arguments.
+impl Engine {
+    /// One that knows no script yet.
+    pub fn empty() -> Self {
+        let (lua, memory) = (Lua::new(), Rc::new(RefCell::new(Memory::default())));
+        give_redis(&lua, &memory).unwrap();
+        give_cjson(&lua).unwrap();
+        Self { lua, memory, scripts: vec![], older: None, older_scripts: vec![] }
+    }
+
+    pub fn compile(&self, source: &str) -> Function {
+        self.lua.load(source).into_function().unwrap()
+    }
+
+    /// Runs `script` on `memory`. What it does not give back as a text is nothing.
+    pub fn call(&self, memory: &mut Memory, script: &Function, keys: &[String], argv: &[String]) -> Option<String> {
+        self.memory.replace(mem::take(memory));
+        self.lua.globals().set("KEYS", keys).unwrap();
+        self.lua.globals().set("ARGV", argv).unwrap();
+        let answer = script.call::<Value>(());
+        *memory = self.memory.take();
+        let answer = answer.unwrap_or_else(|error| panic!("{argv:?}: {error}"));
+        answer.as_string().map(mlua::LuaString::to_string_lossy)
+    }
+}
+
 /// The script in which what is kept is always believed, however few locks there are and for however long: what the
 /// model finds, no counting anew has mended.
-fn believing(source: &str) -> String {
+pub fn believing(source: &str) -> String {
     let (few, long) = ("local FEW = 32\n", "local RECOUNT = 2000\n");
     assert!(source.contains(few) && source.contains(long), "the prelude says something else");
     source.replace(few, "local FEW = 0\n").replace(long, "local RECOUNT = 1000000000000\n")

@@ -25,6 +25,10 @@ struct Entry {
 pub struct Memory {
     keys: BTreeMap<String, Entry>,
     pub now: i64,
+    /// Changes with everything that is written, and with what expires.
+    pub version: u64,
+    /// No key expires before.
+    next_expiry: i64,
     /// Changes when the server restarts.
     pub run: u32,
 }
@@ -41,7 +45,7 @@ pub enum Reply {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { keys: BTreeMap::new(), now: BEGIN, run: 1 }
+        Self { keys: BTreeMap::new(), now: BEGIN, version: 0, next_expiry: i64::MAX, run: 1 }
     }
 }
 
@@ -71,17 +75,43 @@ fn count(number: usize) -> Reply {
     Reply::Number(i64::try_from(number).unwrap())
 }
 
+/// The places that `START END` mean in a list of `len`, as Redis counts: -1 is the last.
+fn within(len: usize, words: &[String]) -> std::ops::Range<usize> {
+    let length = i64::try_from(len).unwrap();
+    let place = |word: &String| {
+        let place = word.parse::<i64>().unwrap();
+        if place < 0 { length + place } else { place }
+    };
+    let (start, end) = (place(&words[0]).max(0), (place(&words[1]) + 1).clamp(0, length));
+    let start = usize::try_from(start.min(end)).unwrap();
+    start..usize::try_from(end).unwrap()
+}
+
+/// Whether a command changes anything.
+pub fn writes(command: &str) -> bool {
+    let hashes = ["HGET", "HMGET", "HGETALL", "HKEYS", "HVALS", "HSCAN", "HLEN", "HEXISTS"];
+    let sorted = ["ZCARD", "ZSCORE", "ZCOUNT", "ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE"];
+    let others = ["TIME", "INFO", "PING", "GET", "MGET", "PTTL", "LLEN", "LRANGE", "SCARD", "SISMEMBER", "SMEMBERS"];
+    !hashes.contains(&command) && !sorted.contains(&command) && !others.contains(&command)
+}
+
 impl Memory {
     /// Time passes.
     pub fn advance(&mut self, milliseconds: i64) {
         self.now += milliseconds;
         let now = self.now;
+        if now < self.next_expiry {
+            return;
+        }
         self.keys.retain(|_, entry| entry.expires.is_none_or(|at| at > now));
+        self.next_expiry = self.keys.values().filter_map(|entry| entry.expires).min().unwrap_or(i64::MAX);
+        self.version += 1;
     }
 
     /// `FLUSHALL`.
     pub fn flush(&mut self) {
         self.keys.clear();
+        self.version += 1;
     }
 
     pub fn get(&self, key: &str) -> Option<&String> {
@@ -101,7 +131,19 @@ impl Memory {
     }
 
     pub fn field(&self, key: &str, field: &str) -> Option<&String> {
-        self.hash(key).find(|(name, _)| *name == field).map(|(_, text)| text)
+        match self.keys.get(key).map(|entry| &entry.data) {
+            Some(Data::Hash(hash)) => hash.get(field),
+            None => None,
+            Some(other) => panic!("{key} holds {other:?}"),
+        }
+    }
+
+    fn list(&self, key: &str) -> Vec<&String> {
+        match self.keys.get(key).map(|entry| &entry.data) {
+            Some(Data::List(list)) => list.iter().collect(),
+            None => vec![],
+            Some(other) => panic!("{key} holds {other:?}"),
+        }
     }
 
     pub fn members(&self, key: &str) -> Vec<String> {
@@ -121,6 +163,11 @@ impl Memory {
         };
         found.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
         found
+    }
+
+    /// The members of a sorted set in their order.
+    fn ranked(&self, key: &str) -> Vec<String> {
+        self.sorted(key).into_iter().map(|(_, member)| member).collect()
     }
 
     /// Whether `key` expires; nothing when it is not there.
@@ -153,6 +200,7 @@ impl Memory {
     /// Runs one command.
     pub fn call(&mut self, words: &[String]) -> Reply {
         let answer = self.answer(words);
+        self.version += u64::from(writes(&words[0]));
         // Redis keeps no empty collections.
         if let Some(key) = words.get(1) {
             let empty = self.keys.get(key).is_some_and(|entry| match &entry.data {
@@ -192,6 +240,7 @@ impl Memory {
             "DEL" => count(words[1..].iter().filter(|key| self.keys.remove(*key).is_some()).count()),
             "PEXPIRE" => {
                 let at = self.now + rest[0].parse::<i64>().unwrap();
+                self.next_expiry = self.next_expiry.min(at);
                 let found = self.keys.get_mut(key).map(|entry| entry.expires = Some(at));
                 count(usize::from(found.is_some()))
             }
@@ -218,6 +267,13 @@ impl Memory {
             "HDEL" => {
                 let hash = data!(self, key, Hash);
                 count(rest.iter().filter(|field| hash.remove(*field).is_some()).count())
+            }
+            "HEXISTS" => count(usize::from(self.field(key, &rest[0]).is_some())),
+            "HSETNX" => {
+                let hash = data!(self, key, Hash);
+                let new = !hash.contains_key(&rest[0]);
+                hash.entry(rest[0].clone()).or_insert_with(|| rest[1].clone());
+                count(usize::from(new))
             }
             "HINCRBY" => {
                 let field = data!(self, key, Hash).entry(rest[0].clone()).or_insert_with(|| "0".to_owned());
@@ -250,11 +306,36 @@ impl Memory {
                 let taken = list.len().min(rest[0].parse().unwrap());
                 texts(&list.drain(..taken).collect::<Vec<_>>())
             }
+            "LPUSH" => {
+                let list = data!(self, key, List);
+                for item in rest {
+                    list.push_front(item.clone());
+                }
+                count(list.len())
+            }
+            "LRANGE" => {
+                let list = self.list(key);
+                texts(list[within(list.len(), rest)].iter().copied())
+            }
+            "LTRIM" => {
+                let kept = within(self.list(key).len(), rest);
+                let list = data!(self, key, List);
+                list.truncate(kept.end);
+                list.drain(..kept.start.min(list.len()));
+                Reply::Fine
+            }
             "ZADD" => {
-                let sorted = data!(self, key, Sorted);
-                let new =
-                    rest.chunks(2).filter(|pair| sorted.insert(pair[1].clone(), pair[0].parse().unwrap()).is_none());
-                count(new.count())
+                let only_new = rest[0] == "NX";
+                let pairs = if only_new { &rest[1..] } else { rest };
+                let (sorted, mut new) = (data!(self, key, Sorted), 0);
+                for pair in pairs.chunks(2) {
+                    let is_new = !sorted.contains_key(&pair[1]);
+                    new += usize::from(is_new);
+                    if is_new || !only_new {
+                        sorted.insert(pair[1].clone(), pair[0].parse().unwrap());
+                    }
+                }
+                count(new)
             }
             "ZREM" => count(usize::from(data!(self, key, Sorted).remove(&rest[0]).is_some())),
             "ZCARD" => count(self.sorted(key).len()),
@@ -268,7 +349,7 @@ impl Memory {
             }
             "ZRANGE" => {
                 let (from, to): (usize, usize) = (rest[0].parse().unwrap(), rest[1].parse().unwrap());
-                let found: Vec<String> = self.sorted(key).into_iter().map(|(_, member)| member).collect();
+                let found = self.ranked(key);
                 texts(found.iter().take(to + 1).skip(from))
             }
             "ZCOUNT" => count(self.between(key, &rest[0], &rest[1]).len()),
@@ -276,6 +357,19 @@ impl Memory {
                 let most = rest.get(4).map_or(usize::MAX, |most| most.parse().unwrap());
                 texts(self.between(key, &rest[0], &rest[1]).iter().take(most))
             }
+            "ZREVRANGE" => {
+                let mut sorted = self.ranked(key);
+                sorted.reverse();
+                texts(&sorted[within(sorted.len(), rest)])
+            }
+            "ZREMRANGEBYRANK" => {
+                let sorted = self.ranked(key);
+                let gone = &sorted[within(sorted.len(), rest)];
+                let data = data!(self, key, Sorted);
+                data.retain(|name, _| !gone.contains(name));
+                count(gone.len())
+            }
+            "PING" => Reply::Text("PONG".to_owned()),
             "ZREMRANGEBYSCORE" => {
                 let (low, high): (f64, f64) = (rest[0].parse().unwrap(), rest[1].parse().unwrap());
                 let sorted = data!(self, key, Sorted);
@@ -288,12 +382,17 @@ impl Memory {
     }
 
     fn set(&mut self, key: &str, rest: &[String]) -> Reply {
-        let expires = match rest.get(1).map(String::as_str) {
-            None => None,
-            Some("PX") => Some(self.now + rest[2].parse::<i64>().unwrap()),
-            Some("KEEPTTL") => self.keys.get(key).and_then(|entry| entry.expires),
-            Some(other) => panic!("SET … {other}, which this Redis does not know yet"),
-        };
+        let (mut expires, mut options) = (None, rest[1..].iter());
+        while let Some(option) = options.next() {
+            match option.as_str() {
+                "PX" => expires = Some(self.now + options.next().unwrap().parse::<i64>().unwrap()),
+                "KEEPTTL" => expires = self.keys.get(key).and_then(|entry| entry.expires),
+                "NX" if self.keys.contains_key(key) => return Reply::Nothing,
+                "NX" => {}
+                other => panic!("SET … {other}, which this Redis does not know yet"),
+            }
+        }
+        self.next_expiry = self.next_expiry.min(expires.unwrap_or(i64::MAX));
         self.keys.insert(key.to_owned(), Entry { data: Data::Text(rest[0].clone()), expires });
         Reply::Fine
     }

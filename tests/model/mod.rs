@@ -2,10 +2,10 @@
 //! them in any order. `make model` goes further than `make test` does.
 
 mod against;
-mod engine;
+pub mod engine;
 mod explore;
 mod fleet;
-mod memory;
+pub mod memory;
 mod mistakes;
 mod promises;
 mod scenarios;
