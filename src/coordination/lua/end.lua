@@ -1,7 +1,7 @@
 -- end: the service looks at a rolling deploy, passes the verdicts `gone` and `lost`, and ends it when it is over.
 -- Promises: the end state is written once, and judged only when nobody works; `deployed` needs every box done and every
--- live box in the table, and as many boxes done as `begin` saw, less n at most; nothing rolls for ever. `failed` in Serf is no verdict while no other box of the place lives, nor for more than n boxes (or
--- half of them) in one deploy.
+-- live box in the table, and as many boxes done as `begin` saw, less n at most; nothing rolls for ever. `failed` in Serf
+-- is no verdict while no other box of the place lives, nor for more than n boxes (or half of them) in one deploy.
 -- arg: id, alive, failed, left (boxes, by what Serf says), interval (ms between renewals), ttl, silence (ms after which a
 --      box that should speak is asked again), join_timeout, lock_timeout, deploy_timeout (ms), look_gap (ms between two
 --      looks after which the service itself was away)
@@ -180,7 +180,7 @@ end
 
 -- A step passes when its boxes are done and have served for as long as it lasts. Its places are never more than that,
 -- so one that is lost and does not come back ends the deploy.
-if doc.steps and (doc.step_dead or 0) ~= dead_done then
+if (step_of(doc)) and (doc.step_dead or 0) ~= dead_done then
   doc.step_dead = dead_done
   save(doc)
 end
