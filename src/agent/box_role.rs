@@ -1,41 +1,36 @@
-//! A box and one of its roles: everything that a worker acts on. The steps it takes are methods of the same type, in
-//! [`super::steps`] and [`super::lock_wait`].
+//! A box and one of its roles: everything that a worker acts on. What it sees and the steps it takes are methods of the same
+//! type, in [`super::observe`], [`super::steps`] and the rooms beside them.
 
 use std::{
     cell::Cell,
-    env,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Result};
 use log::warn;
 
 use super::{
+    Identity,
     heartbeat::{Heartbeat, HeartbeatHandle},
+    identity::{balancers, coordinator, serf},
     journal::{Good, Journal, Setup},
-    plan::{Observation, Plan},
+    plan::Plan,
     shutdown::Shutdown,
 };
 use crate::{
     api::{Current, Kind, Phase, State},
     client::{self, Client},
     compose::{DeployVars, EngineWatch, Inputs, Project, Rendered},
-    config::{Config, LoadBalancer, RoleConfig},
-    coordination::{Coordinator, Finish, RedisConnection, RedisLooks, RenewRequest, Trouble},
-    load_balancer::{Auto, LoadBalancers, Setting, Waiting},
-    metadata::Metadata,
-    names::{BoxName, Environment, Place, Role, Tag},
+    config::{Config, RoleConfig},
+    coordination::{Coordinator, RedisLooks, Trouble},
+    load_balancer::LoadBalancers,
+    names::{BoxName, Place, Role, Tag},
     pause::pause,
     process::never,
     retry::retrying,
     serf::Serf,
 };
-
-/// How long a Serf agent may take to start.
-const AGENT: Duration = Duration::from_secs(30);
-/// How long a Docker engine may take to come back before the box counts as failed.
-const ENGINE: Duration = Duration::from_secs(60);
 
 /// Everything for one role on this box.
 pub struct BoxRole<'a> {
@@ -67,96 +62,6 @@ pub struct BoxRole<'a> {
     pub(crate) service_away_since: Option<Instant>,
     /// The step that runs, and since when.
     pub(crate) step: Cell<Option<(Phase, Instant)>>,
-}
-
-/// This box, by its configuration and its Serf agent.
-pub struct Identity {
-    /// Its name.
-    pub name: BoxName,
-    /// Its environment.
-    pub environment: Environment,
-    /// The roles that its Serf tags name; empty where the agent was not asked.
-    pub images: String,
-}
-
-/// The Serf agent that `config` names.
-pub fn serf(config: &Config) -> Result<Serf> {
-    Ok(Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? })
-}
-
-/// The load balancers of a role on this box, with what their programs are told.
-pub fn balancers(
-    config: &Config,
-    entries: &[LoadBalancer],
-    vars: &DeployVars,
-    interrupted: &(dyn Fn() -> bool + Sync),
-) -> Result<LoadBalancers> {
-    let metadata = Metadata::new(|name| env::var(name).ok());
-    let auto = |what: Auto| match what {
-        Auto::InstanceId => metadata.instance_id(),
-        Auto::LocalIpv4 => metadata.local_ipv4(),
-        Auto::Region => metadata.region(),
-    };
-    let variables = vars.pairs();
-    let setting = Setting { auto: &auto, variables: &variables, command_timeout: config.command_timeout };
-    LoadBalancers::resolve(entries, &setting, interrupted)
-}
-
-/// Finds out who this box is. Waits for an agent that is still starting.
-pub fn identify(config: &Config, shutdown: &Shutdown) -> Result<Identity> {
-    let serf = serf(config)?;
-    let interrupted = || shutdown.requested();
-    let node = retrying(AGENT, &interrupted, |_| true, || serf.local_node(&interrupted))?;
-    let name = match &config.box_name {
-        Some(name) => name.clone(),
-        None => node.name.parse().context("the Serf node name; write another as \"box\"")?,
-    };
-    let environment = match (&config.environment, node.tags.get("environment")) {
-        (Some(environment), _) => environment.clone(),
-        (None, Some(tag)) => tag.parse().context("the Serf tag environment")?,
-        (None, None) => bail!("this box has no environment: set the Serf tag environment, or \"environment\""),
-    };
-    let images = node.tags.get("images").cloned().unwrap_or_default();
-    Ok(Identity { name, environment, images })
-}
-
-fn coordinator(config: &Config, place: &Place) -> Result<Coordinator> {
-    Ok(Coordinator::new(RedisConnection::new(&config.redis_url()?, &config.redis_prefix)?, place))
-}
-
-/// Ends this box's part in a deploy of a `role` that its Serf tag names and its configuration lacks, for the reason
-/// `error`, which is given back. Else the deploy would wait for it until `join_timeout`, and not know why.
-#[must_use]
-pub fn without_configuration(config: &Config, who: &Identity, role: &Role, error: Error) -> Error {
-    let place = Place { environment: who.environment.clone(), role: role.clone() };
-    let say = || -> Result<()> {
-        let service = Client::new(config, who.name.as_str())?;
-        let current = retrying(AGENT, &never, client::Error::may_pass, || service.current(&place))?;
-        match current {
-            Some(Current { deploy, .. }) if deploy.state == State::Rolling => take_part_as(
-                &mut coordinator(config, &place)?,
-                &who.name,
-                &deploy.id,
-                Phase::Failed,
-                format!("{error:#}"),
-            ),
-            _ => Ok(()),
-        }
-    };
-    if let Err(unsaid) = say() {
-        warn!("{unsaid:#}; the deploy that rolls does not hear of this box");
-    }
-    error
-}
-
-/// Takes the place of the box `name` in the deploy `id`, only to end it at once.
-fn take_part_as(locks: &mut Coordinator, name: &BoxName, id: &str, phase: Phase, detail: String) -> Result<()> {
-    let finish = Finish { phase: Some(phase), detail: Some(detail), ..Finish::default() };
-    retrying(ENGINE, &never, Trouble::may_pass, || {
-        locks.join(name, id, &[], false, None)?;
-        locks.finish(name, id, None, &finish)
-    })
-    .map(drop)
 }
 
 impl<'a> BoxRole<'a> {
@@ -238,7 +143,11 @@ impl<'a> BoxRole<'a> {
         balancers(self.config, &former, &self.vars(&plan.id, &plan.tag, plan.kind), &never)
     }
 
-    fn resolve_balancers(&self, vars: &DeployVars, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<LoadBalancers> {
+    pub(super) fn resolve_balancers(
+        &self,
+        vars: &DeployVars,
+        interrupted: &(dyn Fn() -> bool + Sync),
+    ) -> Result<LoadBalancers> {
         balancers(self.config, &self.role.load_balancers, vars, interrupted)
             .with_context(|| format!("load_balancers of {}", self.place.role))
     }
@@ -303,59 +212,6 @@ impl<'a> BoxRole<'a> {
         }
     }
 
-    /// Looks at the box: its journal, its container, its load balancers, and its place in Redis. Waits a while for a
-    /// Docker engine that restarts.
-    pub(crate) fn observe(&mut self, current: Option<&Current>) -> Result<Observation> {
-        let interrupted = self.interruption();
-        let rolling = current.map(|current| &current.deploy).filter(|deploy| deploy.state == State::Rolling);
-        let (out, complete, (row, done)) = self.retry_transient(self.config.command_timeout, |box_role| {
-            let name = box_role.name.clone();
-            let standing = rolling.map(|deploy| box_role.locks.standing(&deploy.id, &name)).transpose()?;
-            Ok((box_role.locks.is_out(&name)?, box_role.locks.complete()?, standing.unwrap_or_default()))
-        })?;
-        let patience = self.config.command_timeout.min(ENGINE);
-        let joins = rolling.is_some();
-        let (has_container, serves, unseen) =
-            retrying(patience, &interrupted, |_| true, || self.look_outside(joins, &interrupted))?;
-        let state = self.journal.state().clone();
-        Ok(Observation {
-            name: self.name.clone(),
-            out: out || state.work.is_some(),
-            kept_out: state.kept_out,
-            is_new: state.good.is_none() && !has_container && unseen && !out,
-            serves,
-            good: state.good.map(|good| (good.tag, (good.kind == Kind::Manual).then_some(good.at))),
-            row,
-            proven: done > u32::from(row == Some(Phase::Done)),
-            complete_at: complete.and_then(|doc| doc.ended),
-        })
-    }
-
-    /// Whether there is a container; whether it is the last good one, healthy and in service; and whether no load balancer
-    /// knows this box. A box that joins a deploy is not asked for more than it takes to see that it is no new one.
-    fn look_outside(&self, joins: bool, interrupted: &(dyn Fn() -> bool + Sync)) -> Result<(bool, bool, bool)> {
-        let good = self.journal.state().good.as_ref();
-        let has_container = self.project.container()?.is_some();
-        if joins && (has_container || good.is_some()) {
-            return Ok((has_container, false, false));
-        }
-        let tag = good.map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
-        let vars = self.vars("look", &tag, Kind::Sync);
-        let balancers = self.resolve_balancers(&vars, interrupted)?;
-        let in_service = balancers.in_service(&Waiting::quietly(interrupted, Some(&self.looks)))?;
-        let healthy = match good {
-            Some(good) if has_container => self.is_good_now(good)?,
-            _ => false,
-        };
-        Ok((has_container, healthy && in_service, !in_service || self.role.load_balancers.is_empty()))
-    }
-
-    fn is_good_now(&self, good: &Good) -> Result<bool> {
-        let setup = self.setup_of(good);
-        let project = self.project.as_run_by(&setup.run_by);
-        Ok(project.runs(&good.rendered)? && project.is_healthy_now(&good.rendered, &setup.health)?)
-    }
-
     /// How today's configuration runs the role.
     pub(crate) fn setup(&self) -> Setup {
         Setup {
@@ -369,64 +225,6 @@ impl<'a> BoxRole<'a> {
     /// How `good` was run; as today where that was not kept.
     pub(crate) fn setup_of(&self, good: &Good) -> Setup {
         good.setup.clone().unwrap_or_else(|| self.setup())
-    }
-
-    /// A box whose journal says that it is out says so to Redis before anything else. It may have been called gone while
-    /// it was down, and its place given away: from here on it counts again, and gets a lock first.
-    pub(crate) fn assert_out(&mut self) -> Result<()> {
-        let Some(work) = self.journal.state().work.clone() else { return Ok(()) };
-        let name = self.name.clone();
-        let still_out = RenewRequest {
-            name: &name,
-            deploy: &work.deploy,
-            phase: None,
-            detail: None,
-            suffix: None,
-            token: None,
-            ttl: u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX),
-            out: true,
-            hand: None,
-            epoch: None,
-        };
-        self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&still_out)).map(drop)
-    }
-
-    /// A box that cannot even look at itself has failed in the deploy that rolls, if one does.
-    pub(crate) fn unable(&mut self, current: Option<&Current>, error: Error) -> Error {
-        let rolling = current.map(|current| &current.deploy).filter(|deploy| deploy.state == State::Rolling);
-        if let Some(deploy) = rolling {
-            self.take_part_as(&deploy.id.clone(), Phase::Failed, format!("{error:#}"));
-        }
-        error
-    }
-
-    /// Takes the box's place in the deploy `id`, only to end it at once.
-    pub(crate) fn take_part_as(&mut self, id: &str, phase: Phase, detail: String) {
-        if let Err(error) = take_part_as(&mut self.locks, &self.name, id, phase, detail) {
-            warn!("{error:#}; the deploy {id} does not know of this box");
-        }
-    }
-
-    /// Live boxes of this place, by this box's own agent; itself always among them.
-    pub(crate) fn live_boxes(&mut self) -> Result<Vec<BoxName>> {
-        let interrupted = self.interruption();
-        let ask = || self.serf.members(&interrupted);
-        let members = retrying(self.config.command_timeout, &interrupted, |_| true, ask)?;
-        let mut boxes: Vec<BoxName> = members
-            .iter()
-            .filter(|member| member.is_live_in(&self.place))
-            .filter_map(|member| match member.name.parse() {
-                Ok(name) => Some(name),
-                Err(error) => {
-                    warn!("a member of the fleet is left out: {error}");
-                    None
-                }
-            })
-            .collect();
-        if !boxes.contains(&self.name) {
-            boxes.push(self.name.clone());
-        }
-        Ok(boxes)
     }
 
     /// Milliseconds since 1970.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use log::{info, warn};
 
-use super::{BoxRole, journal::Work, plan::Plan, step_error::StepError, steps::SLACK};
+use super::{BoxRole, journal::Work, plan::Plan, step::SLACK, step_error::StepError};
 use crate::{
     api::{Kind, Phase, State},
     client,

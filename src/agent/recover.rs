@@ -219,7 +219,7 @@ impl BoxRole<'_> {
         }
         let health = self.setup_of(&good).health;
         let within = self.config.command_timeout + health.timeout + health.stable_for;
-        self.enter(Phase::Starting, within + Duration::from_secs(30));
+        self.enter(Phase::Starting, within);
         (self.progress())(&format!("going back to {}", good.tag));
         // The engine may be restarting: that is worth waiting for, a container that does not work is not.
         let patience = self.config.command_timeout.min(Duration::from_secs(120));
@@ -256,7 +256,7 @@ impl BoxRole<'_> {
     /// fault. The box returns to service all the same: that one worked until now.
     fn previous_verifies(&self) -> bool {
         let Some(program) = self.previous_verify() else { return true };
-        self.enter(Phase::Verifying, self.config.command_timeout + Duration::from_secs(30));
+        self.enter(Phase::Verifying, self.config.command_timeout);
         let verified = process::run(&program, &|| false);
         if let Err(failure) = &verified {
             warn!("{}: the release is not blamed: the previous one fails its verify, too: {failure}", self.place);
@@ -301,7 +301,7 @@ impl BoxRole<'_> {
     /// Not interrupted by anything but its deadline: nothing is wanted more than a box in service.
     fn return_to_service(&mut self, plan: &Plan) -> Result<()> {
         let within = self.config.command_timeout;
-        self.enter(Phase::Registering, within + Duration::from_secs(30));
+        self.enter(Phase::Registering, within);
         let never = || false;
         let progress = self.progress();
         let balancers = self.balancers(plan)?;

@@ -1,36 +1,28 @@
-//! The steps of a deploy on one box, but for the wait for a lock ([`super::lock_wait`]). Their order is written in
-//! [`crate::deploy`], and only there.
+//! The steps of a deploy on one box up to its return to the load balancers, but for the wait for a lock
+//! ([`super::lock_wait`]). Their order is written in [`super::rollout`], and only there.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use log::{error, info, warn};
+use anyhow::Result;
+use log::{info, warn};
 
 use super::{
     BoxRole,
     heartbeat::{Heartbeat, Subject},
-    journal::Good,
     plan::Plan,
     step_error::StepError,
 };
 use crate::{
     api::{Kind, Phase},
-    compose::{DeployVars, ImageId, PullFailure, Rendered},
-    coordination::{Finish, Held, JoinReply},
+    compose::{DeployVars, PullFailure, Rendered},
+    coordination::JoinReply,
     exit::Exit,
     load_balancer::Waiting,
     process::{self, Program},
 };
 
-/// On top of what a step may take, before its lock is no longer renewed.
-pub(crate) const SLACK: Duration = Duration::from_secs(30);
 /// How long a registry may take to come back when the image is here already.
 const REGISTRY: Duration = Duration::from_secs(20);
-/// How long Redis may be away when a box that holds nothing says how its part ended.
-const LAST_WORD: Duration = Duration::from_secs(30);
 
 impl BoxRole<'_> {
     /// Takes the box's place in the deploy, and starts to be heard of.
@@ -159,7 +151,7 @@ impl BoxRole<'_> {
         let worked = [&state.good, &state.before].into_iter().flatten().any(|good| good.tag == plan.tag);
         let here = worked && self.project.image_present(rendered.image())?.is_some();
         let patience = if here { self.config.command_timeout.min(REGISTRY) } else { self.config.command_timeout };
-        self.enter(Phase::Pulling, patience + SLACK);
+        self.enter(Phase::Pulling, patience);
         match self.project.pull(&rendered, patience, &self.interruption()) {
             Ok(()) => Ok(()),
             Err(PullFailure::UnknownTag(reason)) if !here => Err(StepError::UnknownTag(reason)),
@@ -184,7 +176,7 @@ impl BoxRole<'_> {
             return Ok(());
         }
         let balancers = self.balancers(plan)?;
-        self.enter(Phase::Draining, balancers.deregister_timeout() + SLACK);
+        self.enter(Phase::Draining, balancers.deregister_timeout());
         let interrupted = self.interruption();
         let progress = self.progress();
         let waiting = Waiting {
@@ -204,7 +196,7 @@ impl BoxRole<'_> {
     /// Starts the new container, and waits until it is healthy and stable.
     pub(crate) fn start(&mut self, plan: &Plan) -> Result<(), StepError> {
         let within = self.config.command_timeout + self.role.health.timeout + self.role.health.stable_for;
-        self.enter(Phase::Starting, within + SLACK);
+        self.enter(Phase::Starting, within);
         self.engine = self
             .project
             .watch_engine()
@@ -227,7 +219,7 @@ impl BoxRole<'_> {
         if self.role.verify.is_empty() {
             return Ok(());
         }
-        self.enter(Phase::Verifying, self.config.command_timeout + SLACK);
+        self.enter(Phase::Verifying, self.config.command_timeout);
         let program = self.verify_program(&self.role.verify, &self.vars(&plan.id, &plan.tag, plan.kind));
         match process::run(&program, &self.interruption()) {
             Ok(_) => Ok(()),
@@ -246,7 +238,7 @@ impl BoxRole<'_> {
     /// Returns to the load balancers, and waits until all of them send requests.
     pub(crate) fn register(&mut self, plan: &Plan) -> Result<(), StepError> {
         let within = self.config.command_timeout;
-        self.enter(Phase::Registering, within + SLACK);
+        self.enter(Phase::Registering, within);
         let balancers = self.balancers(plan)?;
         let interrupted = self.interruption();
         let progress = self.progress();
@@ -258,149 +250,5 @@ impl BoxRole<'_> {
         };
         balancers.register(Instant::now() + within, &waiting)?;
         Ok(())
-    }
-
-    /// The box runs the release, in service: remembers it, and says so in one step.
-    ///
-    /// From here on it serves, and no file that cannot be written sends it back: what failed stands in the report.
-    pub(crate) fn finish(&mut self, plan: &Plan) -> Result<(), StepError> {
-        let good = Good {
-            tag: plan.tag.clone(),
-            deploy: plan.id.clone(),
-            kind: plan.kind,
-            at: Self::now(),
-            rendered: self.rendered()?.clone(),
-            images: self.project.images_of(self.rendered()?).unwrap_or_else(|error| {
-                warn!("{}: {error:#}", self.place);
-                BTreeMap::new()
-            }),
-            setup: Some(self.setup()),
-        };
-        let detail = self.journal.remember(good).err().map(|error| format!("{error:#}"));
-        if let Some(detail) = &detail {
-            error!("{}: {detail}; the box serves, and its next worker does this again", self.place);
-        }
-        self.report(plan, Phase::Done, detail, true)?;
-        self.prune();
-        Ok(())
-    }
-
-    /// Out by hand is not work that was interrupted: the box stays out, and its lock is free for others.
-    pub(crate) fn stay_out(&mut self, plan: &Plan) -> Result<()> {
-        let detail = self.journal.update(|state| state.work = None).err().map(|error| format!("{error:#}"));
-        if let Some(detail) = &detail {
-            error!("{}: {detail}", self.place);
-        }
-        self.report(plan, Phase::Cancelled, detail, false)
-    }
-
-    /// Ends the box's part in Redis, however long Redis takes to come back, and tells the service of the last one.
-    pub(crate) fn report(&mut self, plan: &Plan, phase: Phase, detail: Option<String>, in_service: bool) -> Result<()> {
-        let held = self.held();
-        self.rest();
-        let tag = self.journal.state().good.as_ref().map(|good| good.tag.clone());
-        let finish = Finish {
-            phase: plan.joins.then_some(phase),
-            tag: tag.clone(),
-            detail,
-            in_service,
-            running: tag.filter(|_| in_service),
-            quiet: false,
-        };
-        let patience = if held.is_some() { self.config.lock_ttl } else { LAST_WORD };
-        let remaining = self.retry_transient(patience, |box_role| {
-            let name = box_role.name.clone();
-            box_role.locks.finish(&name, &plan.id, held.as_ref(), &finish)
-        })?;
-        if remaining == Some(0)
-            && let Err(error) = self.service.complete(&plan.id, &self.name)
-        {
-            info!("{error}; the service sees by itself that the deploy is complete");
-        }
-        Ok(())
-    }
-
-    fn prune(&self) {
-        let Some(good) = &self.journal.state().good else { return };
-        let pruned =
-            self.images_to_keep().and_then(|kept| self.project.prune(&good.rendered, self.role.keep_images, &kept));
-        if let Err(error) = pruned {
-            warn!("{error:#}; old images stay");
-        }
-    }
-
-    /// The images that any role on this box may go back to. Where that is not known, nothing is removed.
-    fn images_to_keep(&self) -> Result<Vec<ImageId>> {
-        let mut kept = Vec::new();
-        for good in self.journal.good_on_this_box()? {
-            kept.extend(self.project.image_present(good.rendered.image())?);
-            kept.extend(good.images.into_values());
-        }
-        Ok(kept)
-    }
-
-    // What the steps share -------------------------------------------------------------------------------------------
-
-    pub(crate) fn heartbeat(&self) -> Option<&Heartbeat> {
-        self.heartbeat.as_ref()
-    }
-
-    /// The lock that this worker holds.
-    pub(crate) fn held(&self) -> Option<Held> {
-        self.heartbeat.as_ref().and_then(|heartbeat| heartbeat.handle().held())
-    }
-
-    pub(crate) fn rest(&self) {
-        if let Some(heartbeat) = &self.heartbeat {
-            heartbeat.rest();
-        }
-    }
-
-    pub(crate) fn enter(&self, phase: Phase, within: Duration) {
-        info!("{}: {phase}", self.place);
-        self.step.set(Some((phase, Instant::now())));
-        if let Some(heartbeat) = &self.heartbeat {
-            heartbeat.enter(phase, within);
-        }
-    }
-
-    /// The step that runs may take so long from now on.
-    pub(crate) fn allow(&self, phase: Phase, within: Duration) {
-        if let Some(heartbeat) = &self.heartbeat {
-            heartbeat.enter(phase, within + SLACK);
-        }
-    }
-
-    /// What a step waits for goes to the log and to everybody who watches the deploy.
-    pub(crate) fn progress(&self) -> impl Fn(&str) + Sync + use<> {
-        let (place, handle) = (self.place.clone(), self.heartbeat.as_ref().map(Heartbeat::handle));
-        move |text: &str| {
-            info!("{place}: {text}");
-            if let Some(handle) = &handle {
-                handle.say(text);
-            }
-        }
-    }
-
-    pub(crate) fn rendered(&self) -> Result<&Rendered> {
-        self.rendered.as_ref().context("the compose file is used before it is rendered")
-    }
-
-    /// Whether the worker should not go on, and why: what was heard, rather than what it did to the step.
-    pub(crate) fn check_stop(&self) -> Result<(), StepError> {
-        let Some(handle) = self.heartbeat.as_ref().map(Heartbeat::handle) else { return Ok(()) };
-        let out = handle.is_out();
-        if out && self.shutdown.machine_goes_down() {
-            return Err(StepError::PowerOff);
-        }
-        if self.shutdown.requested() && (!out || self.shutdown.is_due(self.config.stop_grace)) {
-            return Err(StepError::Shutdown);
-        }
-        match handle.cancel() {
-            Some(cancel) if cancel.superseded => Err(StepError::Superseded),
-            Some(cancel) if cancel.broken || !out => Err(StepError::Cancelled(cancel)),
-            _ if handle.ended() && !out => Err(StepError::Ended),
-            _ => Ok(()),
-        }
     }
 }

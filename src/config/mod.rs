@@ -4,9 +4,11 @@
 //! are relative start at the folder of the file.
 
 pub mod duration;
+mod gate;
 mod public_url;
 mod role;
 mod service;
+mod token;
 mod window;
 
 use std::{
@@ -20,12 +22,11 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 pub use self::{
+    gate::{CompareGate, Gate, NoData, PrometheusGate, When},
     public_url::{PublicUrl, is_loopback},
     role::{CommandLb, Elb, Elbv2, Health, LoadBalancer, RoleConfig},
-    service::{
-        CompareGate, Gate, Lasts, NoData, PrometheusGate, RolePolicy, Scope, ServiceConfig, Step, Token, TrustedProxy,
-        Verb, When,
-    },
+    service::{Lasts, RolePolicy, ServiceConfig, Step, TrustedProxy},
+    token::{Scope, Token, Verb},
     window::{Days, Hours, Window, Zone},
 };
 use crate::{

@@ -1,16 +1,14 @@
-//! What the deployment service needs to know: who may do what, and how a role travels through its environments.
+//! What the deployment service needs to know: where it is reached, and how a role travels through its environments.
 
 use std::{
-    fmt,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    str::FromStr,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{PublicUrl, duration, window::Window};
+use super::{PublicUrl, duration, gate::Gate, token::Token, window::Window};
 use crate::{
     names::{Environment, Role},
     parallel::MaxParallel,
@@ -67,114 +65,6 @@ pub struct TrustedProxy {
     pub addresses: Vec<IpAddr>,
     /// The header that has the user's name.
     pub header: String,
-}
-
-/// A bearer token, by its SHA-256, so that the configuration can be read by people who may not act.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Token {
-    /// Stands in the audit log.
-    pub name: String,
-    /// Lower-case hexadecimal SHA-256 of the token.
-    pub sha256: String,
-    /// What it may do.
-    pub can: Vec<Scope>,
-}
-
-/// One permission of a token: a verb, in all environments or in one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Scope {
-    /// What.
-    pub verb: Verb,
-    /// Where; everywhere when absent.
-    pub environment: Option<Environment>,
-}
-
-/// What a token may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Read everything but secrets.
-    Read,
-    /// Make releases known.
-    Publish,
-    /// Start, promote, roll back, freeze.
-    Start,
-    /// Promote what the environment before has completed and its gates let pass, and nothing else.
-    Approve,
-    /// Cancel a deploy.
-    Cancel,
-    /// Free a lock by force.
-    Unlock,
-    /// What the worker on a box reports.
-    Box,
-}
-
-impl FromStr for Verb {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "read" => Self::Read,
-            "publish" => Self::Publish,
-            "start" => Self::Start,
-            "approve" => Self::Approve,
-            "cancel" => Self::Cancel,
-            "unlock" => Self::Unlock,
-            "box" => Self::Box,
-            _ => {
-                return Err(format!(
-                    "{text:?} is not a scope: use read, publish, start, approve, cancel, unlock or box"
-                ));
-            }
-        })
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Publish => "publish",
-            Self::Start => "start",
-            Self::Approve => "approve",
-            Self::Cancel => "cancel",
-            Self::Unlock => "unlock",
-            Self::Box => "box",
-        })
-    }
-}
-
-impl TryFrom<String> for Scope {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let (verb, environment) = match text.split_once(':') {
-            Some((verb, environment)) => (verb, Some(environment.parse().map_err(|e| format!("scope {text:?}: {e}"))?)),
-            None => (text.as_str(), None),
-        };
-        Ok(Self { verb: verb.parse()?, environment })
-    }
-}
-
-impl FromStr for Scope {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::try_from(text.to_owned())
-    }
-}
-
-impl From<Scope> for String {
-    fn from(scope: Scope) -> Self {
-        scope.to_string()
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.environment {
-            Some(environment) => write!(f, "{}:{environment}", self.verb),
-            None => self.verb.fmt(f),
-        }
-    }
 }
 
 /// `service.roles.ROLE`: how a role's releases travel.
@@ -285,123 +175,9 @@ impl TryFrom<String> for Lasts {
     }
 }
 
-/// A condition, and when it is asked. Exactly one of `command`, `prometheus`, `compare` and
-/// `cloudwatch_alarms` is given.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gate {
-    /// Before the event of a deploy, while it rolls, or between its end and its promotion.
-    pub when: When,
-    /// A program on the service's host; exit code 0 passes.
-    pub command: Option<Vec<String>>,
-    /// A Prometheus query and its bound.
-    pub prometheus: Option<PrometheusGate>,
-    /// Boxes of the new release beside those of the old one; while a release rolls only.
-    pub compare: Option<CompareGate>,
-    /// Alarms of AWS `CloudWatch`, in the account and the region that the AWS CLI uses: none of them may be in `ALARM`.
-    #[serde(default)]
-    pub cloudwatch_alarms: Vec<String>,
-    /// While a release rolls: how many failures in a row are a verdict.
-    #[serde(default = "failures")]
-    pub failures: NonZeroU32,
-    /// While a release rolls: how long a gate that cannot be asked holds the deploy.
-    #[serde(default = "unknown_for", deserialize_with = "duration::deserialize")]
-    pub unknown_for: Duration,
-    /// What it means after that.
-    #[serde(default)]
-    pub unknown: NoData,
-}
-
-/// When a gate is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum When {
-    /// Once, before the event; a failure ends the deploy `failed`.
-    Start,
-    /// Repeatedly, before promotion; a failure marks the release broken.
-    Bake,
-    /// Repeatedly, from the first done box on until the release has baked; failures in a row mark it broken and stop it.
-    Roll,
-}
-
-/// An instant query ([HTTP API](https://prometheus.io/docs/prometheus/latest/querying/api/)) whose every sample must
-/// stand within the bounds.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrometheusGate {
-    /// The server, `http://host:9090`.
-    pub url: String,
-    /// PromQL.
-    pub query: String,
-    /// The largest value that passes.
-    pub max: Option<f64>,
-    /// The smallest value that passes.
-    pub min: Option<f64>,
-    /// The time between two questions.
-    #[serde(default = "every", deserialize_with = "duration::deserialize")]
-    pub every: Duration,
-    /// What an answer without data means.
-    #[serde(default)]
-    pub no_data: NoData,
-}
-
-/// Two instant queries that give one number each: the boxes that serve the release must not be worse than the others by
-/// more than a factor. What hits both is not the release's fault.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CompareGate {
-    /// The server, `http://host:9090`.
-    pub url: String,
-    /// PromQL about the boxes that serve the release, with `$boxes`. No data counts as 0.
-    pub query: String,
-    /// PromQL about the others, with `$others`. No data counts as 0.
-    pub baseline: String,
-    /// The query may be so many times the baseline.
-    pub max_ratio: f64,
-    /// PromQL with `$boxes`: how many requests the query rests on.
-    pub samples: Option<String>,
-    /// With fewer of them nothing is known yet.
-    pub min_samples: Option<f64>,
-    /// The time between two questions.
-    #[serde(default = "every", deserialize_with = "duration::deserialize")]
-    pub every: Duration,
-}
-
-/// What an answer without data means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NoData {
-    /// A metric that vanished is as bad as a bad one.
-    #[default]
-    Fail,
-    /// Nothing to complain of.
-    Pass,
-}
-
-fn failures() -> NonZeroU32 {
-    NonZeroU32::MIN.saturating_add(2)
-}
-
-fn unknown_for() -> Duration {
-    Duration::from_secs(600)
-}
-
-fn every() -> Duration {
-    Duration::from_secs(15)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_scope_may_be_narrowed_to_an_environment() {
-        let scope = Scope::try_from("start:staging".to_owned()).unwrap();
-        assert_eq!((scope.verb, scope.environment.unwrap().as_str()), (Verb::Start, "staging"));
-        assert_eq!(Scope::try_from("read".to_owned()).unwrap().environment, None);
-        assert!(Scope::try_from("admin".to_owned()).unwrap_err().contains("is not a scope"));
-        assert!(Scope::try_from("start:".to_owned()).is_err());
-    }
 
     #[test]
     fn promotion_follows_the_list() {
