@@ -2,7 +2,7 @@
 # Makes what people install: a static binary, a Debian package, an RPM package, an SBOM, and their checksums, into
 # target/packages. `make packages`.
 #
-#   scripts/packages.sh               makes them (MANUAL: the program that examples/manual.rs makes, where it is built)
+#   scripts/packages.sh               makes them (MANUAL: the program that scripts/manual.rs makes, where it is built)
 #   scripts/packages.sh check         makes them again, from a clone in another folder, and compares every byte
 #   scripts/packages.sh lay DIR BINARY MANUAL
 #                                     lays the files of a package out in DIR/programs (mode 755) and DIR/files (644)
