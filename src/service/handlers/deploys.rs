@@ -60,7 +60,7 @@ pub fn list(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
     let limit = limit(request, 20)?;
     let most = u32::try_from(limit).unwrap_or(u32::MAX);
     let mut deploys: Vec<Deploy> = Vec::new();
-    for place in places(service, caller, request)? {
+    for place in places(service.store.places()?, caller, request)? {
         deploys.extend(service.store.at(&place, |locks| locks.deploys(most))?);
     }
     deploys.sort_by(|a, b| b.started_at.cmp(&a.started_at));
@@ -71,7 +71,7 @@ pub fn list(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
 /// `GET /v1/running`: what each box runs.
 pub fn running(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let mut running = Vec::new();
-    for place in places(service, caller, request)? {
+    for place in places(service.store.places()?, caller, request)? {
         running.extend(running_boxes(&place, service.store.at(&place, Coordinator::running)?));
     }
     running.sort_by(|a, b| (&a.role, &a.environment, &a.name).cmp(&(&b.role, &b.environment, &b.name)));
@@ -189,15 +189,14 @@ pub(super) fn answer(service: &Service, place: &Place, id: &str) -> ApiResult<Re
     }
 }
 
-/// The places that the caller asks about and may read.
-pub(super) fn places(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Vec<Place>> {
+/// Those of these places that the caller asks about and may read.
+pub(super) fn places(mut places: Vec<Place>, caller: &Caller, request: &Request) -> ApiResult<Vec<Place>> {
     let (role, environment): (Option<Role>, Option<Environment>) =
         (param(request, "role")?, param(request, "environment")?);
     match &environment {
         Some(environment) => caller.need(Verb::Read, Some(environment))?,
         None => caller.need_anywhere(Verb::Read)?,
     }
-    let mut places = service.known_places()?;
     places.retain(|place| {
         role.as_ref().is_none_or(|role| *role == place.role)
             && environment.as_ref().is_none_or(|environment| *environment == place.environment)

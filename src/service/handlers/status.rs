@@ -25,7 +25,7 @@ pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
     let (role, environment): (Option<Role>, Option<Environment>) =
         (param(request, "role")?, param(request, "environment")?);
     service.check_names(role.as_ref(), environment.as_ref())?;
-    let places = places(service, caller, request)?;
+    let places = places(service.known_places()?, caller, request)?;
     let mut answer = read(service, &places)?;
     // Where nothing was ever deployed somebody may ask why.
     let asked = role.clone().zip(environment.clone()).map(|(role, environment)| Place { environment, role });
