@@ -54,8 +54,10 @@ fn read_event() -> Result<Event> {
 fn wake(cli: &Cli, args: &Handle, place: Place) -> Result<(Config, Place)> {
     let config = configuration(cli)?;
     if let Err(error) = config.role(&place.role) {
-        // The worker tells the deploy: this handler has no time to.
-        wake::start_worker(&config, cli.config.as_deref(), &place.role)?;
+        // A worker tells the deploy: this handler has no time to.
+        if let Err(failure) = wake::start_worker(&config, cli.config.as_deref(), &place.role) {
+            log::warn!("{failure:#}; the deploy does not hear of this box");
+        }
         return Err(Exit::Usage.because(error));
     }
     wake::leave_mark(&config.state_dir, &place.role)?;
