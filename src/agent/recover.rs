@@ -164,7 +164,8 @@ impl BoxRole<'_> {
     fn recover_from_release(&mut self, plan: &Plan, reason: String) -> Outcome {
         warn!("{}: {reason}", self.place);
         let evidence = self.evidence();
-        let health = &self.role.health;
+        // The old containers ask for as much time as the new ones, as a rule.
+        let health = self.project.with_patience(&self.role.health);
         let verify = if self.previous_verify().is_some() { self.config.command_timeout } else { Duration::ZERO };
         let hold = self.config.command_timeout.min(Duration::from_secs(120))
             + 2 * (health.timeout + health.stable_for)
@@ -241,8 +242,9 @@ impl BoxRole<'_> {
         let setup = self.setup_of(good);
         let project = self.project.way_back(&setup.run_by);
         let before = project.up_again(&good.rendered, &never)?;
-        self.allow(Phase::Starting, project.time_to_start(&setup.health) + setup.health.stable_for);
-        Ok(project.wait_healthy(&good.rendered, &setup.health, &before, self.engine.as_ref(), &never)?)
+        let health = project.with_patience(&setup.health);
+        self.allow(Phase::Starting, &health);
+        Ok(project.wait_healthy(&good.rendered, &health, &before, self.engine.as_ref(), &never)?)
     }
 
     /// The last word that the previous release had to pass.
@@ -257,7 +259,8 @@ impl BoxRole<'_> {
     fn previous_verifies(&self) -> bool {
         let Some(program) = self.previous_verify() else { return true };
         self.enter(Phase::Verifying, self.config.command_timeout);
-        let verified = process::run(&program, &|| false);
+        // A worker that was told to stop proves nothing any more, and has a box to bring back.
+        let verified = process::run(&program, &|| self.shutdown.requested());
         if let Err(failure) = &verified {
             warn!("{}: the release is not blamed: the previous one fails its verify, too: {failure}", self.place);
         }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use log::info;
 
 use super::{BoxRole, heartbeat::Heartbeat, step_error::StepError};
-use crate::{api::Phase, compose::Rendered, coordination::Held};
+use crate::{api::Phase, compose::Rendered, config::Health, coordination::Held};
 
 /// On top of what a step may take, before its lock is no longer renewed.
 pub(super) const SLACK: Duration = Duration::from_secs(30);
@@ -36,10 +36,10 @@ impl BoxRole<'_> {
         }
     }
 
-    /// The step that runs may take so long from now on.
-    pub(crate) fn allow(&self, phase: Phase, within: Duration) {
-        if let Some(heartbeat) = &self.heartbeat {
-            heartbeat.enter(phase, within + SLACK);
+    /// The containers that a step has started may take longer than it knew when it began.
+    pub(crate) fn allow(&self, phase: Phase, health: &Health) {
+        if let Some(heartbeat) = self.heartbeat.as_ref().filter(|_| health.timeout > self.role.health.timeout) {
+            heartbeat.enter(phase, health.timeout + health.stable_for + SLACK);
         }
     }
 

@@ -210,8 +210,9 @@ impl BoxRole<'_> {
         let rendered = self.rendered()?.clone();
         let interrupted = self.interruption();
         let before = self.project.up(&rendered, plan.recreate, &interrupted)?;
-        self.allow(Phase::Starting, self.project.time_to_start(&self.role.health) + self.role.health.stable_for);
-        Ok(self.project.wait_healthy(&rendered, &self.role.health, &before, self.engine.as_ref(), &interrupted)?)
+        let health = self.project.with_patience(&self.role.health);
+        self.allow(Phase::Starting, &health);
+        Ok(self.project.wait_healthy(&rendered, &health, &before, self.engine.as_ref(), &interrupted)?)
     }
 
     /// Gives the role's own program the last word.

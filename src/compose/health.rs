@@ -58,8 +58,7 @@ impl Project {
     /// healthy by their `HEALTHCHECK`, if they have one, and `health.url` answers with 2xx, if there is one; and then
     /// until all that has stayed so for `health.stable_for`. A watched container that exits or is restarted, by the count
     /// that [`Project::up`] took before, fails at once, and so does another that is not started again; all else fails when
-    /// `health.timeout` is over. `engine`, where there is one,
-    /// says when to look again.
+    /// `health.timeout` is over; see [`Project::with_patience`]. `engine`, where there is one, says when to look again.
     pub fn wait_healthy(
         &self,
         rendered: &Rendered,
@@ -69,7 +68,7 @@ impl Project {
         interrupted: &dyn Fn() -> bool,
     ) -> Result<(), HealthFailure> {
         let question = Question::of(health).map_err(HealthFailure::Engine)?;
-        let mut wait = Wait::new(Instant::now(), self.time_to_start(health), health.stable_for);
+        let mut wait = Wait::new(Instant::now(), health.timeout, health.stable_for);
         let mut silent: Option<Instant> = None;
         loop {
             match self.look(rendered, question.as_ref(), before) {
@@ -112,10 +111,12 @@ impl Project {
         Ok(matches!(self.look(rendered, Question::of(health)?.as_ref(), &now)?, Look::Good(_)))
     }
 
-    /// How long what was started may take to be healthy. While the engine does not answer: `health.timeout`.
+    /// `health` with the time that the health checks of the containers that are here ask for. As it is while the engine does
+    /// not answer.
     #[must_use]
-    pub fn time_to_start(&self, health: &Health) -> Duration {
-        self.containers().map_or(health.timeout, |containers| time_to_start(&containers, health.timeout))
+    pub fn with_patience(&self, health: &Health) -> Health {
+        let timeout = self.containers().map_or(health.timeout, |containers| time_to_start(&containers, health.timeout));
+        Health { timeout, ..health.clone() }
     }
 
     fn look(&self, rendered: &Rendered, question: Option<&Question>, before: &Restarts) -> Result<Look> {

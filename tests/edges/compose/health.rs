@@ -136,5 +136,5 @@ fn a_health_check_s_start_period_is_honoured() {
     project.pull(&rendered, Duration::from_secs(30), &never).unwrap();
     let before = project.up(&rendered, false, &never).unwrap();
     let health = Health { timeout: Duration::from_secs(3), ..health() };
-    project.wait_healthy(&rendered, &health, &before, None, &never).unwrap();
+    project.wait_healthy(&rendered, &project.with_patience(&health), &before, None, &never).unwrap();
 }
