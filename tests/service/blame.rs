@@ -161,6 +161,12 @@ fn one_deploy_waits_and_the_newest_wins() {
     let (status, deploy) = service.http.post(&format!("/v1/deploys/{waiting}/cancel"), &json!({ "reason": "no" }));
     assert_eq!((status, deploy["state"].as_str()), (200, Some("cancelled")), "{deploy}");
     assert_eq!(service.deploy(&rolling)["state"], "rolling");
+
+    let bad = queued("v3");
+    let body = json!({ "reason": "it leaks", "broken": true });
+    assert_eq!(service.http.post(&format!("/v1/deploys/{bad}/cancel"), &body).0, 200);
+    let release = service.release("v3");
+    assert_eq!((&release["status"], &release["reason"]), (&json!("broken"), &json!("it leaks")), "{release}");
 }
 
 #[test]

@@ -111,7 +111,8 @@ fn pause(fleet: &Fleet) {
 }
 
 pub fn resume(fleet: &Fleet) {
-    let Some(id) = newest(fleet) else { return };
+    let current = service::call(fleet, "GET", &["v1", "deploys", "current"], &PLACE, &Json::Null);
+    let Some(id) = current.and_then(|(_, body)| body["id"].as_str().map(str::to_owned)) else { return };
     service::call(fleet, "POST", &["v1", "deploys", &id, "resume"], &[], &json!({}));
 }
 

@@ -77,7 +77,8 @@ impl Service {
     pub fn mark_broken(&self, place: &Place, doc: &DeployRecord, logs: Option<String>) -> Result<()> {
         let reason = match self.store.at(place, |locks| locks.cancel_of(&doc.id))? {
             Some(cancel) => cancel.reason,
-            None => doc.reason.clone().unwrap_or_default(),
+            // One that was taken out of the queue has no cancel: its record says why.
+            None => self.store.at(place, |locks| locks.doc(&doc.id))?.and_then(|doc| doc.reason).unwrap_or_default(),
         };
         let mark = Mark {
             status: ReleaseStatus::Broken,
