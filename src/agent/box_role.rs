@@ -58,6 +58,8 @@ pub struct BoxRole<'a> {
     pub(crate) floor_refusals: u32,
     /// What a box that is out already must wait for, although it has its lock.
     pub(crate) not_yet: Option<String>,
+    /// What the report of a good end is to say all the same.
+    pub(crate) remark: Option<String>,
     /// Since when the deployment service has not answered a box that held a lock.
     pub(crate) service_away_since: Option<Instant>,
     /// The step that runs, and since when.
@@ -107,6 +109,7 @@ impl<'a> BoxRole<'a> {
             shutdown,
             heartbeat: None,
             rendered: None,
+            remark: None,
             rendered_from: None,
             balancers: None,
             engine: None,

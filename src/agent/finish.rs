@@ -28,13 +28,19 @@ impl BoxRole<'_> {
             }),
             setup: Some(self.setup()),
         };
-        let detail = self.journal.remember(good).err().map(|error| format!("{error:#}"));
-        if let Some(detail) = &detail {
-            error!("{}: {detail}; the box serves, and its next worker does this again", self.place);
+        if let Err(error) = self.journal.remember(good) {
+            error!("{}: {error:#}; the box serves, and its next worker does this again", self.place);
+            self.remark = Some(format!("{error:#}"));
         }
-        self.report(plan, Phase::Done, detail, true)?;
+        self.report_done(plan)?;
         self.prune();
         Ok(())
+    }
+
+    /// The box runs the release and is in service, whatever it could not do besides.
+    pub(crate) fn report_done(&mut self, plan: &Plan) -> Result<()> {
+        let remark = self.remark.take();
+        self.report(plan, Phase::Done, remark, true)
     }
 
     /// Out by hand is not work that was interrupted: the box stays out, and its lock is free for others.

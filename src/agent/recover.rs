@@ -241,7 +241,7 @@ impl BoxRole<'_> {
         }
         let setup = self.setup_of(good);
         let project = self.project.way_back(&setup.run_by);
-        let before = project.up_again(&good.rendered, &never)?;
+        let before = project.up(&good.rendered, false, &never)?;
         let health = project.with_patience(&setup.health);
         self.allow(Phase::Starting, &health);
         Ok(project.wait_healthy(&good.rendered, &health, &before, self.engine.as_ref(), &never)?)

@@ -6,10 +6,7 @@
 use anyhow::Result;
 use log::info;
 
-use crate::{
-    agent::{BoxRole, Outcome, StepError, plan::Plan},
-    api::Phase,
-};
+use crate::agent::{BoxRole, Outcome, StepError, plan::Plan};
 
 /// Brings `plan`'s release to the box.
 pub fn deploy(box_role: &mut BoxRole<'_>, plan: &Plan) -> Outcome {
@@ -24,7 +21,7 @@ fn roll(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
     box_role.resume(plan)?;
     if box_role.runs_already(plan)? {
         info!("{} runs already, healthy and in service", plan.tag);
-        return Ok(box_role.report(plan, Phase::Done, None, true)?);
+        return Ok(box_role.report_done(plan)?);
     }
     box_role.check_way_back()?;
     box_role.pull(plan)?;

@@ -106,14 +106,13 @@ impl BoxRole<'_> {
         if plan.kind == Kind::Sync {
             return Ok(true);
         }
-        let before = self.project.image_present(rendered.image())?;
+        let before = self.project.images_of(rendered)?;
         self.pull(plan)?;
-        let now = self.project.image_present(rendered.image())?;
-        if let (Some(before), Some(now)) = (&before, &now)
-            && before != now
-        {
-            let text = format!("{} stands for another image now: {now}, and {before} runs", plan.tag);
-            (self.progress())(&text);
+        let now = self.project.images_of(rendered)?;
+        for (name, before) in &before {
+            if let Some(now) = now.get(name).filter(|now| *now != before) {
+                (self.progress())(&format!("{name} stands for another image now: {now}, and {before} runs"));
+            }
         }
         Ok(before == now)
     }
@@ -156,7 +155,7 @@ impl BoxRole<'_> {
             Ok(()) => Ok(()),
             Err(PullFailure::UnknownTag(reason)) if !here => Err(StepError::UnknownTag(reason)),
             Err(PullFailure::UnknownTag(reason)) => {
-                warn!("{reason}; going on with the image of {} that is on this box", plan.tag);
+                self.go_on_without_registry(plan, &reason);
                 Ok(())
             }
             Err(PullFailure::Other(error)) => {
@@ -164,10 +163,17 @@ impl BoxRole<'_> {
                 if !here {
                     return Err(StepError::Box(error));
                 }
-                warn!("{error:#}; going on with the image of {} that is on this box", plan.tag);
+                self.go_on_without_registry(plan, &format!("{error:#}"));
                 Ok(())
             }
         }
+    }
+
+    /// Who pushed the tag again is told that nobody could ask for it.
+    fn go_on_without_registry(&mut self, plan: &Plan, why: &str) {
+        let remark = format!("{why}; going on with the image of {} that is on this box", plan.tag);
+        warn!("{remark}");
+        self.remark = Some(remark);
     }
 
     /// Leaves the load balancers and waits until they have let go.

@@ -47,8 +47,9 @@ impl std::fmt::Display for PullFailure {
 impl std::error::Error for PullFailure {}
 
 impl Project {
-    /// Fetches the watched service's image, even if it is here: its tag may stand for another one by now. Of the other
-    /// services' images fetches those that are missing. What fails is tried again, with backoff, for `patience`.
+    /// Fetches the watched service's image, even if it is here: its tag may stand for another one by now. The same goes
+    /// for other services' images with the deploy's tag, or with `pull_policy: always`. Of the rest fetches what is
+    /// missing. What fails is tried again, with backoff, for `patience`.
     pub fn pull(
         &self,
         rendered: &Rendered,
@@ -58,7 +59,7 @@ impl Project {
         let deadline = Instant::now() + patience;
         pull_one(&self.engine, rendered.image(), deadline, interrupted)?;
         for image in rendered.other_images() {
-            if self.image_present(image).map_err(PullFailure::Other)?.is_none() {
+            if rendered.is_always_pulled(image) || self.image_present(image).map_err(PullFailure::Other)?.is_none() {
                 // Unknown or not: this is no proof against the release.
                 pull_one(&self.engine, image, deadline, interrupted)
                     .map_err(|failure| PullFailure::Other(anyhow!("{failure}")))?;

@@ -185,7 +185,8 @@ impl Project {
     }
 
     /// Starts what was rendered, now or long ago, and removes the project's services that are not in it. `recreate`
-    /// makes every container anew. Gives back how often each container had been restarted before, for
+    /// makes every container anew. Nothing is fetched, whatever `pull_policy` says: the box is out of service, and the
+    /// registry may be away. Gives back how often each container had been restarted before, for
     /// [`Project::wait_healthy`]: that the containers work is not said yet.
     pub fn up(
         &self,
@@ -193,32 +194,17 @@ impl Project {
         recreate: bool,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Restarts, UpFailure> {
-        self.run_up(rendered, &self.compose().up(&rendered.text(), rendered.vars(), recreate), interrupted)
-    }
-
-    /// [`Project::up`] for what ran here before: with the images that are here, whatever `pull_policy` says. The registry
-    /// may be away.
-    pub fn up_again(&self, rendered: &Rendered, interrupted: &dyn Fn() -> bool) -> Result<Restarts, UpFailure> {
-        let mut program = self.compose().up(&rendered.text(), rendered.vars(), false);
-        // Version 1 has no such flag, and fetches nothing that is here.
-        if rendered.is_by_version_2() {
-            program.argv.extend(["--pull", "never"].map(Into::into));
-        }
-        self.run_up(rendered, &program, interrupted)
-    }
-
-    fn run_up(
-        &self,
-        rendered: &Rendered,
-        program: &process::Program,
-        interrupted: &dyn Fn() -> bool,
-    ) -> Result<Restarts, UpFailure> {
         let containers = self.containers().map_err(UpFailure::Box)?;
         for container in orphans(&containers, rendered) {
             warn!("{}, of the service {}, goes: it is not in what is started", container.name, container.service);
         }
         let before = Restarts::of(&containers);
-        match process::run(program, interrupted) {
+        let mut program = self.compose().up(&rendered.text(), rendered.vars(), recreate);
+        // Version 1 has no such flag, and fetches nothing that is here.
+        if rendered.is_by_version_2() {
+            program.argv.extend(["--pull", "never"].map(Into::into));
+        }
+        match process::run(&program, interrupted) {
             Ok(_) => Ok(before),
             Err(failure) => Err(UpFailure::of(failure, &rendered.mask())),
         }

@@ -5,7 +5,7 @@
 //! nothing. So the file is rendered with a stand-in for each; what is compared still has the stand-ins, what is started
 //! has the values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub struct Rendered {
     template: String,
     image: String,
     other_images: Vec<String>,
+    /// Those of them that are fetched even if they are here. Empty in what was kept before this was known.
+    #[serde(default)]
+    always_pulled: BTreeSet<String>,
     environment: Vec<String>,
     /// How many containers each service has. Empty in what was kept before this was known.
     #[serde(default)]
@@ -62,9 +65,17 @@ impl Rendered {
         other_images.sort_unstable();
         other_images.dedup();
         other_images.retain(|other| *other != image);
+        let follows = |image: &str, service: &Yaml| {
+            reference(image) == vars.tag.as_str() || service["pull_policy"].as_str() == Some("always")
+        };
+        let always_pulled = services
+            .iter()
+            .filter_map(|(_, service)| service["image"].as_str().filter(|image| follows(image, service)))
+            .map(str::to_owned)
+            .collect();
         let environment = services.iter().flat_map(|(_, service)| values(&service["environment"])).collect();
         let counts = services.iter().map(|(name, service)| ((*name).to_owned(), count(service))).collect();
-        Ok(Self { vars, template, image, other_images, environment, counts })
+        Ok(Self { vars, template, image, other_images, always_pulled, environment, counts })
     }
 
     /// Whether the image is named after the tag. Where it is not, only rendering with another tag can tell whether the tag
@@ -118,6 +129,12 @@ impl Rendered {
     #[must_use]
     pub fn other_images(&self) -> &[String] {
         &self.other_images
+    }
+
+    /// Whether `image` is fetched even if it is here: it bears the deploy's own tag, which may have moved with the release,
+    /// or its `pull_policy` is `always`.
+    pub(super) fn is_always_pulled(&self, image: &str) -> bool {
+        image == self.image || self.always_pulled.contains(image)
     }
 
     /// Whether both start the same containers, but for the id and the kind of the deploy.
@@ -285,6 +302,16 @@ version: '3.8'
         assert!(differs("app:12-slim", "app:13-slim").is_ok());
         assert!(differs("app:v1", "app:v1").unwrap_err().to_string().contains("app:v1 whatever the tag is"));
         assert!(differs("app:12@sha256:1", "app:13@sha256:1").is_err());
+    }
+
+    #[test]
+    fn what_moves_with_the_release_is_fetched_even_if_it_is_here() {
+        let text = "services:\n  app: {image: 'x:v42'}\n  migrate: {image: 'r:5000/migrate:v42'}\n  cache: {image: 'redis:6'}\n  \
+                    proxy: {image: 'proxy:stable', pull_policy: always}\n";
+        let rendered = rendered(text).unwrap();
+        let always: Vec<bool> = rendered.other_images().iter().map(|image| rendered.is_always_pulled(image)).collect();
+        assert_eq!(rendered.other_images(), ["proxy:stable", "r:5000/migrate:v42", "redis:6"]);
+        assert_eq!(always, [true, true, false]);
     }
 
     #[test]

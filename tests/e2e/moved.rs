@@ -37,10 +37,36 @@ fn the_same_tag_again_is_done_while_the_registry_is_away() {
     let mut fleet = Fleet::builder().boxes(1).config(json!({ "command_timeout": "3s" })).start();
     fleet.deployed("v1");
     fleet.registry.stop();
-    fleet.start("v1").wait_deployed();
+    let ended = fleet.start("v1").wait_deployed();
     fleet.all_serve("v1");
-    let log = fleet.node(1).log();
-    assert!(log.contains("going on with the image of v1 that is on this box"), "{log}");
+    let detail = ended["boxes"][0]["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("going on with the image of v1 that is on this box"), "{ended}");
+}
+
+#[test]
+fn a_helper_s_tag_that_moved_with_the_release_is_fetched_too() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).start();
+    let node = fleet.node(1);
+    fleet.push("side", "v1", Behaviour::Good);
+    let side = fleet.image("side", "v1");
+    let service = format!(
+        "services:\n  side:\n    image: {}:${{DEPLOY_TAG:?}}\n    network_mode: bridge\n    restart: unless-stopped\n",
+        side.strip_suffix(":v1").expect("a tag")
+    );
+    node.edit_compose("app", "services:\n", &service);
+    fleet.deployed("v1");
+    let image = || {
+        let container = node.container_of(&fleet.engine, "app", "side").expect("a container of side");
+        fleet.engine.docker(&["inspect", "--format", "{{.Image}}", &container])
+    };
+    let before = image();
+    fleet.push("side", "v1", Behaviour::Slow);
+    fleet.engine.docker(&["tag", &before, &side]);
+    fleet.start("v1").wait_deployed();
+    assert_ne!(image(), before, "the old helper is called deployed");
+    fleet.all_serve("v1");
+    fleet.at_rest();
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn going_back_needs_no_registry() {
         let first = deploy(&project, "v1").unwrap();
         deploy(&project, "v2").unwrap();
         lab.registry.stop();
-        project.up_again(&first, &never).unwrap();
+        project.up(&first, false, &never).unwrap();
         assert!(project.runs(&first).unwrap(), "{version:?}");
     }
 }
