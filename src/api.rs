@@ -62,6 +62,9 @@ pub struct Release {
     /// Why it is broken or withheld.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The environment where that was found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<Environment>,
     /// The evidence of a broken one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<String>,

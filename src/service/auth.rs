@@ -18,6 +18,7 @@ use super::{
     reconcile::SERVICE,
 };
 use crate::{
+    api::Release,
     config::{Scope, ServiceConfig, Token, Verb},
     names::Environment,
 };
@@ -183,12 +184,12 @@ pub struct Caller {
 
 impl Caller {
     /// Whether the caller may do `verb` in `environment`; with none, in every one. Whoever may do anything in an
-    /// environment may read there.
+    /// environment may read there; to publish is to do nothing in any.
     #[must_use]
     pub fn may(&self, verb: Verb, environment: Option<&Environment>) -> bool {
         let Some((_, scopes)) = &self.token else { return true };
         scopes.iter().any(|scope| {
-            (scope.verb == verb || verb == Verb::Read)
+            (scope.verb == verb || (verb == Verb::Read && scope.verb != Verb::Publish))
                 && scope.environment.as_ref().is_none_or(|narrowed| environment == Some(narrowed))
         })
     }
@@ -221,6 +222,18 @@ impl Caller {
         match &self.token {
             Some((_, scopes)) if !scopes.iter().any(|s| s.verb == verb || verb == Verb::Read) => self.need(verb, None),
             _ => Ok(()),
+        }
+    }
+
+    /// The release as the caller may see it: why it is broken, and its last words, only who may read where that was found.
+    #[must_use]
+    pub fn shown(&self, release: Release) -> Release {
+        match &release.environment {
+            Some(environment) if !self.may(Verb::Read, Some(environment)) => {
+                let reason = Some(format!("found in {environment}, which this token may not read"));
+                Release { reason, logs: None, ..release }
+            }
+            _ => release,
         }
     }
 
@@ -268,6 +281,7 @@ mod tests {
         assert!(starter.may(Verb::Read, Some(&staging)) && !starter.may(Verb::Read, Some(&production)));
         assert!(!starter.may(Verb::Read, None) && starter.need_anywhere(Verb::Read).is_ok());
         assert!(starter.need_anywhere(Verb::Publish).is_err());
+        assert!(!ci.may(Verb::Read, Some(&production)) && ci.may(Verb::Read, Some(&staging)));
         let message = starter.need(Verb::Start, Some(&production)).unwrap_err().message;
         assert_eq!(message, "the token ci lacks the scope start in production");
     }

@@ -136,6 +136,7 @@ mod tests {
             tag: tag.parse().unwrap(),
             published_at: String::new(),
             status,
+            environment: None,
             reason: Some("exited with 3".to_owned()),
             logs: None,
             commit: None,

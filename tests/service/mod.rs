@@ -5,6 +5,7 @@ mod approval;
 mod blame;
 mod failures;
 mod limits;
+mod marks;
 mod names;
 mod page;
 mod pausing;

@@ -27,7 +27,7 @@ const LOGS_LIMIT: usize = 128 * 1024;
 pub fn start(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let asked: NewDeploy = body(request)?;
     caller.need(Verb::Start, Some(&asked.environment))?;
-    let deploy = service.linked(service.start(&asked, &caller.by())?)?;
+    let deploy = service.linked(service.start(&asked, caller)?)?;
     Ok(Response::json(if asked.dry_run { 200 } else { 202 }, &deploy))
 }
 
@@ -35,7 +35,7 @@ pub fn start(service: &Service, caller: &Caller, request: &Request) -> ApiResult
 pub fn roll_back(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let asked: NewMove = body(request)?;
     caller.need(Verb::Start, Some(&asked.environment))?;
-    Ok(Response::json(202, &service.linked(service.roll_back(&asked, &caller.by())?)?))
+    Ok(Response::json(202, &service.linked(service.roll_back(&asked, caller)?)?))
 }
 
 /// `POST /v1/promotions`: `environment` is the source; the scope is asked where the deploy starts. An approval that is not
@@ -121,6 +121,9 @@ pub fn complete(service: &Service, caller: &Caller, request: &Request) -> ApiRes
 pub fn cancel(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
     let (place, doc) = find(service, caller, Verb::Cancel, request)?;
     let NewCancel { reason, broken } = body(request)?;
+    if broken {
+        may_mark(service, caller, &place, &doc)?;
+    }
     let by = caller.by();
     let reason =
         cut(reason.filter(|r| !r.trim().is_empty()).unwrap_or_else(|| format!("cancelled by {by}")), REASON_LIMIT);
@@ -132,6 +135,23 @@ pub fn cancel(service: &Service, caller: &Caller, request: &Request) -> ApiResul
     service.audit(AuditEntry::new(&by, action).place(&place).tag(&doc.tag).deploy(&doc.id).detail(reason));
     service.reconcile_place_now(&place);
     answer(service, &place, &doc.id)
+}
+
+/// Refuses to call a release broken that runs where the caller may not cancel: the mark counts in every environment.
+fn may_mark(service: &Service, caller: &Caller, place: &Place, doc: &DeployRecord) -> ApiResult<()> {
+    for other in service.store.places()? {
+        let allowed = other.role != place.role || caller.may(Verb::Cancel, Some(&other.environment));
+        if !allowed && service.store.at(&other, Coordinator::running)?.values().any(|tag| tag == doc.tag.as_str()) {
+            let Place { environment, role } = other;
+            let message = format!(
+                "{role}:{} runs in {environment}, where this token may not cancel, and broken counts there, too: cancel \
+                 without it",
+                doc.tag
+            );
+            return Err(ApiError::new(Kind::Forbidden, message));
+        }
+    }
+    Ok(())
 }
 
 /// `POST /v1/deploys/ID/broken`: a box has the proof. Only a worker of a rolling deploy blames, and never a release that

@@ -15,8 +15,10 @@ use crate::{
     },
 };
 
-/// The longest commit, author or message that is kept, in bytes.
-const TEXT_LIMIT: usize = 4096;
+/// The longest commit and author that are kept, in bytes.
+const NAME_LIMIT: usize = 256;
+/// The longest message and link, in bytes.
+const TEXT_LIMIT: usize = 2048;
 
 /// `POST /v1/releases`.
 pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
@@ -25,7 +27,7 @@ pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResu
     if !asked.new_role {
         service.check_new_role(&asked.role)?;
     }
-    let short = |text: Option<String>| text.map(|text| cut(text, TEXT_LIMIT));
+    let short = |text: Option<String>, most| text.map(|text| cut(text, most));
     let now = jiff::Timestamp::now();
     let release = Release {
         role: asked.role,
@@ -34,10 +36,11 @@ pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResu
         status: ReleaseStatus::Available,
         reason: None,
         logs: None,
-        commit: short(asked.commit),
-        author: short(asked.author),
-        message: short(asked.message),
-        link: short(asked.link).filter(|link| is_web(link)),
+        environment: None,
+        commit: short(asked.commit, NAME_LIMIT),
+        author: short(asked.author, NAME_LIMIT),
+        message: short(asked.message, TEXT_LIMIT),
+        link: short(asked.link, TEXT_LIMIT).filter(|link| is_web(link)),
         committed_at: asked.committed_at.filter(|at| at.parse::<jiff::Timestamp>().is_ok()),
     };
     let (known, new) = service.store.publish(&release, now.as_millisecond())?;
@@ -54,7 +57,7 @@ pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
     caller.need_anywhere(Verb::Read)?;
     let role: Role = segment(request, 2)?;
     let tag: Tag = segment(request, 3)?;
-    Ok(Response::json(200, &service.release(&role, &tag)?))
+    Ok(Response::json(200, &caller.shown(service.release(&role, &tag)?)))
 }
 
 /// `GET /v1/releases?role=`.
@@ -62,5 +65,6 @@ pub fn list(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
     caller.need_anywhere(Verb::Read)?;
     let role: Role = required(request, "role")?;
     let releases = service.store.releases(&role, limit(request, 50)?)?;
+    let releases = releases.into_iter().map(|release| caller.shown(release)).collect();
     Ok(Response::json(200, &Releases { releases }))
 }

@@ -32,6 +32,7 @@ pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
     for place in places.iter().chain(asked.iter().filter(|place| !places.contains(place))) {
         answer.next.extend(next(service, caller, place)?);
     }
+    answer.broken = answer.broken.into_iter().map(|release| caller.shown(release)).collect();
     answer.freezes.retain(|freeze| {
         caller.may(Verb::Read, Some(&freeze.environment))
             && environment.as_ref().is_none_or(|environment| freeze.environment == *environment)
@@ -109,7 +110,7 @@ fn next(service: &Service, caller: &Caller, place: &Place) -> ApiResult<Option<N
             }
         }
     };
-    let (tag, status, reason) = match release {
+    let (tag, status, reason) = match release.map(|release| caller.shown(release)) {
         Some(release) => (Some(release.tag), Some(release.status), release.reason),
         None => (None, None, None),
     };

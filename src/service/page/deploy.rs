@@ -37,7 +37,7 @@ pub fn show(service: &Service, visitor: &Visitor, request: &Request) -> ApiResul
         Some(deploy) => deploy.clone(),
         None => service.linked(service.store.at(&place, |locks| locks.show(&record, true))?)?,
     };
-    let release = service.store.release(&deploy.role, &deploy.tag)?;
+    let release = service.store.release(&deploy.role, &deploy.tag)?.map(|release| visitor.caller.shown(release));
     let view = View { deploy: &deploy, release: release.as_ref(), snapshot: &snapshot, now: Timestamp::now() };
     let back = format!("/deploys/{}", deploy.id);
     let forms = Forms { service, visitor, back: &back };

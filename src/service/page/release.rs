@@ -29,7 +29,7 @@ pub fn show(service: &Service, visitor: &Visitor, request: &Request) -> ApiResul
     let segment = |at: usize| request.path.get(at).map_or("", String::as_str);
     let bad = |error: BadName| ApiError::new(Kind::NotFound, error.to_string());
     let (role, tag): (Role, Tag) = (segment(1).parse().map_err(bad)?, segment(2).parse().map_err(bad)?);
-    let release = service.release(&role, &tag)?;
+    let release = visitor.caller.shown(service.release(&role, &tag)?);
     let (number, snapshot) = service.snapshot(visitor)?;
     let repository = service.config.service.role(&role).repository;
     let commit = release.commit.as_deref().zip(repository.as_deref());

@@ -69,6 +69,7 @@ impl Snapshot {
         status.closed.retain(|closed| may(&closed.environment));
         let role_is_seen = |role| status.places.iter().any(|place| place.role == role);
         status.broken.retain(|release| role_is_seen(release.role.clone()));
+        status.broken = status.broken.into_iter().map(|release| visitor.caller.shown(release)).collect();
         audit.retain(|entry| entry.environment.as_ref().is_none_or(may));
         Self { status, audit }
     }

@@ -60,7 +60,9 @@ impl Service {
             promote: self.config.service.role(&place.role).auto_promote && !doc.force,
         };
         self.store.add_complete(place, &complete)?;
-        if doc.force && self.store.clear_mark(&place.role, &doc.tag)? {
+        // What was found out elsewhere is not refuted here.
+        let mark = self.store.mark(&place.role, &doc.tag)?.filter(|mark| mark.is_of(&place.environment));
+        if doc.force && mark.is_some() && self.store.clear_mark(&place.role, &doc.tag)? {
             let entry = AuditEntry::new(SERVICE, "release").place(place).tag(&doc.tag).deploy(&doc.id);
             self.audit(entry.detail("forced, and complete: no longer broken"));
         }
@@ -86,6 +88,7 @@ impl Service {
             logs,
             at: rfc3339(crate::service::now_ms()),
             deploy: Some(doc.id.clone()),
+            environment: Some(place.environment.clone()),
         };
         self.store.set_mark(&place.role, &doc.tag, &mark).map(drop)
     }

@@ -272,6 +272,7 @@ impl Service {
             logs: None,
             at: rfc3339(now_ms()),
             deploy: Some(judged.id.clone()),
+            environment: Some(place.environment.clone()),
         };
         if self.store.set_mark(&place.role, &judged.tag, &mark)? {
             let entry = AuditEntry::new(SERVICE, "broken").place(place).tag(&judged.tag).deploy(&judged.id);

@@ -21,13 +21,14 @@ use crate::{
 
 impl Service {
     /// `POST /v1/deploys`.
-    pub fn start(&self, asked: &NewDeploy, by: &str) -> ApiResult<Deploy> {
+    pub fn start(&self, asked: &NewDeploy, caller: &Caller) -> ApiResult<Deploy> {
+        let by = &caller.by();
         let place = Place { environment: asked.environment.clone(), role: asked.role.clone() };
         let tag = match &asked.tag {
             Some(tag) => tag.clone(),
             None => self.default_tag(&place)?,
         };
-        let release = self.release(&place.role, &tag)?;
+        let release = caller.shown(self.release(&place.role, &tag)?);
         policy::may_start(&release, asked.tag.is_some(), asked.force)?;
         let closed = self.closed(&place);
         if !asked.force {
@@ -52,19 +53,20 @@ impl Service {
             return self.dry_run(&request);
         }
         let outcome = self.start_deploy(&request)?;
-        self.release_if_named(&release, asked.tag.is_some(), by)?;
+        self.release_if_named(&place, &release, asked.tag.is_some(), by)?;
         started(outcome)
     }
 
     /// `POST /v1/rollbacks`: back to the tag that was asked for, else to this environment's last complete other one.
-    pub fn roll_back(&self, asked: &NewMove, by: &str) -> ApiResult<Deploy> {
+    pub fn roll_back(&self, asked: &NewMove, caller: &Caller) -> ApiResult<Deploy> {
+        let by = &caller.by();
         let place = Place { environment: asked.environment.clone(), role: asked.role.clone() };
         let left = self.left_behind(&place)?;
         let tag = match &asked.tag {
             Some(tag) => tag.clone(),
             None => self.good_tag(&place, left.as_ref().map(|doc| &doc.tag))?,
         };
-        let release = self.release(&place.role, &tag)?;
+        let release = caller.shown(self.release(&place.role, &tag)?);
         policy::may_start(&release, asked.tag.is_some(), false)?;
         let request = DeployRequest {
             source: left.as_ref().map(|doc| doc.id.clone()),
@@ -86,7 +88,7 @@ impl Service {
             self.store.clear_mark(&place.role, left)?;
         }
         let outcome = outcome?;
-        self.release_if_named(&release, asked.tag.is_some(), by)?;
+        self.release_if_named(&place, &release, asked.tag.is_some(), by)?;
         started(outcome)
     }
 
@@ -113,7 +115,8 @@ impl Service {
                 format!("{what} was completely deployed in {}", source.environment),
             ));
         };
-        policy::may_start(&self.release(&source.role, &complete.tag)?, asked.tag.is_some(), asked.force)?;
+        let release = caller.shown(self.release(&source.role, &complete.tag)?);
+        policy::may_start(&release, asked.tag.is_some(), asked.force)?;
         if !asked.force {
             policy::may_thaw(self.store.frozen(&target)?.as_ref())?;
             self.has_proved_itself(&source, complete, history.first())?;
@@ -233,9 +236,11 @@ impl Service {
         }
     }
 
-    /// A release that was withheld is so no longer once somebody has named it.
-    fn release_if_named(&self, release: &Release, named: bool, by: &str) -> anyhow::Result<()> {
-        if named && release.status == ReleaseStatus::Withheld && self.store.clear_mark(&release.role, &release.tag)? {
+    /// A release that was withheld is so no longer once somebody has named it where it was rolled back from.
+    fn release_if_named(&self, place: &Place, release: &Release, named: bool, by: &str) -> anyhow::Result<()> {
+        let theirs = release.environment.as_ref().is_none_or(|environment| *environment == place.environment);
+        let clears = named && theirs && release.status == ReleaseStatus::Withheld;
+        if clears && self.store.clear_mark(&release.role, &release.tag)? {
             let entry = AuditEntry { role: Some(release.role.clone()), ..AuditEntry::new(by, "release") };
             self.audit(entry.tag(&release.tag).detail("named again: no longer withheld"));
         }
@@ -249,6 +254,7 @@ impl Service {
             logs: None,
             at: now(),
             deploy: None,
+            environment: Some(place.environment.clone()),
         };
         self.store.set_mark(&place.role, tag, &mark)
     }

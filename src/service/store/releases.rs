@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{ServiceStore, read, write};
 use crate::{
     api::{Release, ReleaseStatus},
-    names::{Role, Tag},
+    names::{Environment, Role, Tag},
 };
 
 /// Why a release is not simply available.
@@ -29,9 +29,18 @@ pub struct Mark {
     /// The deploy in which it was found out, or left.
     #[serde(default)]
     pub deploy: Option<String>,
+    /// Where that was. None in what was written before this was kept.
+    #[serde(default)]
+    pub environment: Option<Environment>,
 }
 
 impl Mark {
+    /// Whether it was made in `environment`, as far as is known.
+    #[must_use]
+    pub fn is_of(&self, environment: &Environment) -> bool {
+        self.environment.as_ref().is_none_or(|known| known == environment)
+    }
+
     fn yields_to(&self, newer: &Self) -> bool {
         newer.status == ReleaseStatus::Broken
             && (self.status != ReleaseStatus::Broken
@@ -136,5 +145,11 @@ impl ServiceStore {
 
 fn marked(release: Release, mark: Option<Mark>) -> Release {
     let Some(mark) = mark else { return release };
-    Release { status: mark.status, reason: Some(mark.reason), logs: mark.logs, ..release }
+    Release {
+        status: mark.status,
+        reason: Some(mark.reason),
+        environment: mark.environment,
+        logs: mark.logs,
+        ..release
+    }
 }
