@@ -46,6 +46,8 @@ pub enum Kind {
     NotPaused,
     /// The lock's holder renews it.
     Renewed,
+    /// The token has done this too often.
+    TooMany,
     /// Redis or the Serf agent does not answer.
     Unavailable,
     /// A fault of ours.
@@ -74,6 +76,7 @@ impl Kind {
             Self::Paused => "paused",
             Self::NotPaused => "not_paused",
             Self::Renewed => "renewed",
+            Self::TooMany => "too_many",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }
@@ -101,6 +104,7 @@ impl Kind {
             | Self::Paused
             | Self::NotPaused
             | Self::Renewed => 409,
+            Self::TooMany => 429,
             Self::Unavailable => 503,
             Self::Internal => 500,
         }

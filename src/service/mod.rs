@@ -18,6 +18,7 @@ mod notify;
 mod page;
 mod policy;
 mod promotions;
+mod quota;
 mod reconcile;
 mod routes;
 mod start;
@@ -48,6 +49,7 @@ use self::{
     health::RedisHealth,
     http::Server,
     page::Snapshots,
+    quota::Quota,
     reconcile::{GateResults, Wakeup, WatchState},
     store::ServiceStore,
 };
@@ -70,6 +72,7 @@ struct Service {
     config: Config,
     auth: Auth,
     store: ServiceStore,
+    quota: Quota,
     redis_health: RedisHealth,
     fleet: Fleet,
     snapshots: Snapshots,
@@ -142,6 +145,7 @@ impl Service {
         Ok(Self {
             auth: Auth::new(&config.service)?,
             store,
+            quota: Quota::default(),
             redis_health: RedisHealth::default(),
             fleet,
             snapshots: Snapshots::default(),

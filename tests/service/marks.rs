@@ -103,3 +103,22 @@ fn what_runs_elsewhere_is_called_broken_only_by_who_may_cancel_there() {
     assert_eq!(narrow.post(&cancel, &json!({ "reason": "no" })).0, 200);
     assert_eq!(service.release("v2")["status"], "available");
 }
+
+#[test]
+fn a_token_publishes_so_many_releases_and_no_more() {
+    require!("redis-server");
+    let tokens = [token("ci", &["publish"]), token("other", &["publish"])];
+    let service = Service::start(&Scope::new(), json!({ "service": { "tokens": tokens } }));
+    let publish = |who: &str, tag: String| {
+        let body = json!({ "role": "app", "tag": tag, "message": "\u{1b}[2J".repeat(2000) });
+        service.http.clone().with_token(who).post("/v1/releases", &body)
+    };
+    let refused = (0..400).map(|number| publish("ci", format!("v{number}"))).find(|(status, _)| *status != 201);
+    let (status, refused) = refused.expect("somebody who fills Redis is stopped");
+    assert_eq!((status, kind(&refused)), (429, "too_many"), "{refused}");
+    assert!(refused.to_string().contains("the token ci has published"), "{refused}");
+    assert_eq!(publish("ci", "v1".to_owned()).0, 200, "what is known costs nothing");
+    assert_eq!(publish("other", "x1".to_owned()).0, 201);
+    let answer = service.http.clone().with_token("other").get("/v1/releases?role=app&limit=1000").1.to_string();
+    assert!(answer.len() < 1_000_000 && !answer.contains("\\u001b"), "{} bytes", answer.len());
+}

@@ -60,8 +60,9 @@ fn limit(request: &Request, default: usize) -> ApiResult<usize> {
     Ok(param(request, "limit")?.unwrap_or(default).min(LIMIT))
 }
 
-/// The beginning of a text, `most` bytes at most.
+/// A text as it is kept: without what acts on a terminal, and at most `most` bytes of it.
 pub fn cut(text: String, most: usize) -> String {
+    let text = if text.chars().all(is_text) { text } else { text.chars().filter(|c| is_text(*c)).collect() };
     if text.len() <= most {
         return text;
     }
@@ -70,6 +71,11 @@ pub fn cut(text: String, most: usize) -> String {
         end -= 1;
     }
     format!("{}…", &text[..end])
+}
+
+/// Containers print tabs and colours, and people paste what has returns: those lines stay readable.
+fn is_text(c: char) -> bool {
+    matches!(c, '\n' | '\t') || !c.is_control()
 }
 
 #[cfg(test)]
@@ -103,5 +109,6 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         assert_eq!(cut("äöü".to_owned(), 3), "ä…");
         assert_eq!(cut("abc".to_owned(), 3), "abc");
+        assert_eq!(cut("a\u{1b}[1m\r\n\tb\u{0}".to_owned(), 100), "a[1m\n\tb");
     }
 }

@@ -1,5 +1,7 @@
 //! `/v1/releases`: CI makes releases known; people and dashboards read them.
 
+use std::time::Instant;
+
 use super::{body, cut, limit, required, segment};
 use crate::{
     api::{AuditEntry, NewRelease, Release, ReleaseStatus, Releases},
@@ -26,6 +28,10 @@ pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResu
     let asked: NewRelease = body(request)?;
     if !asked.new_role {
         service.check_new_role(&asked.role)?;
+    }
+    let known = service.store.release(&asked.role, &asked.tag)?.is_some();
+    if !known {
+        service.quota.take(caller, Instant::now())?;
     }
     let short = |text: Option<String>, most| text.map(|text| cut(text, most));
     let now = jiff::Timestamp::now();
