@@ -40,5 +40,6 @@ pub use self::{
     absent::without_configuration,
     box_role::BoxRole,
     identity::{Identity, balancers, identify, serf},
+    journal::Journal,
     step_error::{Outcome, StepError},
 };

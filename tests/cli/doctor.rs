@@ -52,6 +52,17 @@ fn what_is_missing_is_named_with_its_remedy() {
 }
 
 #[test]
+fn a_damaged_journal_is_a_finding() {
+    let scope = Scope::new();
+    let state = scope.file("state/app.json", "{half");
+    let roles = json!({"app": {"load_balancers": []}});
+    let config = json!({ "state_dir": state.parent(), "environment": "staging", "roles": roles });
+    let output = doctor(&scope, &config).expect(1);
+    let line = line(&output, "app, journal");
+    assert!(line.starts_with('✗') && line.contains("move it away"), "{line}");
+}
+
+#[test]
 fn a_configuration_that_cannot_be_read_is_a_finding() {
     let scope = Scope::new();
     let output = doctor(&scope, &json!({"lock_tll": "15m"})).expect(1);

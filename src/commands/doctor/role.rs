@@ -20,6 +20,10 @@ pub fn check(config: &Config, role: &Role, environment: Option<&Environment>, li
         Err(error) => return vec![(format!("role {role}"), Err(error))],
     };
     let mut findings = vec![(format!("{role}, compose file"), renders(config, role, &vars, &Limit::new()))];
+    // Nothing is said of one that can be read.
+    if let Err(damaged) = agent::Journal::open(&config.state_dir, role) {
+        findings.push((format!("{role}, journal"), Err(damaged)));
+    }
     if !own.load_balancers.is_empty() {
         findings.push((format!("{role}, load balancers"), balancers(config, own, &vars, limit)));
     }
