@@ -29,6 +29,9 @@ const REPORT: Duration = Duration::from_secs(20);
 /// How long a machine that goes down gives its load balancers.
 const LAST_CALL: Duration = Duration::from_secs(10);
 
+/// How long old images that somebody removed may take to be fetched again, each time that the old release is tried.
+const FETCH: Duration = Duration::from_secs(60);
+
 /// The previous tag's fate on this box.
 enum Back {
     /// It runs, healthy.
@@ -233,7 +236,8 @@ impl BoxRole<'_> {
 
     fn start_again(&self, good: &Good) -> Result<(), StepError> {
         let never = || false;
-        // A tag may have been pushed again. Where the old image is gone, what the tag stands for now is worth a try.
+        // A tag may have been pushed again. Where the old image is gone, what the tag stands for now is worth a try, and so
+        // is the registry.
         for (name, id) in &good.images {
             if let Err(error) = self.project.restore_image(name, id) {
                 warn!("{}: {error:#}", self.place);
@@ -241,6 +245,9 @@ impl BoxRole<'_> {
         }
         let setup = self.setup_of(good);
         let project = self.project.way_back(&setup.run_by);
+        if let Err(failure) = project.pull_missing(&good.rendered, FETCH.min(self.config.command_timeout)) {
+            warn!("{}: an old image is gone from this box: {failure}", self.place);
+        }
         let before = project.up(&good.rendered, false, &never)?;
         let health = project.with_patience(&setup.health);
         self.allow(Phase::Starting, &health);

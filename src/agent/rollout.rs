@@ -33,6 +33,7 @@ fn roll(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
                 continue;
             }
             box_role.render(plan)?;
+            box_role.fetch_again(plan)?;
             if box_role.leave(plan)? {
                 break;
             }

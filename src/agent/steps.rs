@@ -169,6 +169,13 @@ impl BoxRole<'_> {
         }
     }
 
+    /// Fetches what was removed while the box waited for its lock: `docker image prune` spares no image without a container.
+    pub(crate) fn fetch_again(&mut self, plan: &Plan) -> Result<(), StepError> {
+        let Some(image) = self.project.first_missing(self.rendered()?)? else { return Ok(()) };
+        warn!("{}: somebody removed {image} from this box while it waited", self.place);
+        self.pull(plan)
+    }
+
     /// Who pushed the tag again is told that nobody could ask for it.
     fn go_on_without_registry(&mut self, plan: &Plan, why: &str) {
         let remark = format!("{why}; going on with the image of {} that is on this box", plan.tag);

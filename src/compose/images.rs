@@ -68,6 +68,28 @@ impl Project {
         Ok(())
     }
 
+    /// Fetches those of `rendered`'s images that are not here any more, and no other: the last resort of a box whose old
+    /// images somebody removed.
+    pub fn pull_missing(&self, rendered: &Rendered, patience: Duration) -> Result<(), PullFailure> {
+        let deadline = Instant::now() + patience;
+        for image in names(rendered) {
+            if self.image_present(image).map_err(PullFailure::Other)?.is_none() {
+                pull_one(&self.engine, image, deadline, &process::never)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An image of `rendered` that is not on this box.
+    pub fn first_missing<'a>(&self, rendered: &'a Rendered) -> Result<Option<&'a str>> {
+        for image in names(rendered) {
+            if self.image_present(image)?.is_none() {
+                return Ok(Some(image));
+            }
+        }
+        Ok(None)
+    }
+
     /// What `image` stands for on this box; none when it is not here.
     pub fn image_present(&self, image: &str) -> Result<Option<ImageId>> {
         self.engine.image(image).with_context(|| format!("cannot look for the image {image}"))
@@ -75,8 +97,7 @@ impl Project {
 
     /// What each of `rendered`'s images stands for on this box. One that is not here is left out.
     pub fn images_of(&self, rendered: &Rendered) -> Result<BTreeMap<String, ImageId>> {
-        let names = iter::once(rendered.image()).chain(rendered.other_images().iter().map(String::as_str));
-        let known = names.map(|name| Ok(self.image_present(name)?.map(|id| (name.to_owned(), id))));
+        let known = names(rendered).map(|name| Ok(self.image_present(name)?.map(|id| (name.to_owned(), id))));
         known.filter_map(Result::transpose).collect()
     }
 
@@ -106,6 +127,11 @@ impl Project {
         }
         failed
     }
+}
+
+/// The names of all images that `rendered` starts.
+fn names(rendered: &Rendered) -> impl Iterator<Item = &str> {
+    iter::once(rendered.image()).chain(rendered.other_images().iter().map(String::as_str))
 }
 
 fn pull_one(

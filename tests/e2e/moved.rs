@@ -86,3 +86,24 @@ fn a_tag_that_moved_to_a_bad_image_goes_back_to_the_old_one() {
     assert_eq!(image(), old);
     fleet.all_serve("v1");
 }
+
+#[test]
+fn an_image_that_somebody_removed_while_the_box_waited_is_fetched_before_it_leaves() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(2).switchboard().start();
+    fleet.deployed("v1");
+    fleet.publish("v2", Behaviour::Good);
+    fleet.boxes.iter().for_each(|node| node.stop_at("deregister"));
+    let deploy = fleet.start("v2");
+    let first = deploy.wait_any("draining");
+    let second = if first == "box-1" { "box-2" } else { "box-1" };
+    deploy.wait_phase(second, "waiting");
+    // As `docker image prune --all` does: no container is made from it yet.
+    fleet.named(&first).go_on("deregister");
+    fleet.named(&first).wait_serves("app", "v2");
+    fleet.engine.docker(&["rmi", "--force", &fleet.image("app", "v2")]);
+    fleet.named(second).go_on("deregister");
+    deploy.wait_deployed();
+    fleet.all_serve("v2");
+    assert!(fleet.named(second).log().contains("somebody removed"), "{}", fleet.named(second).log());
+}

@@ -131,6 +131,29 @@ fn a_verify_that_fails_for_the_old_release_too_blames_nobody() {
 }
 
 #[test]
+fn an_old_image_that_somebody_removed_meanwhile_is_fetched_again() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).switchboard().start();
+    let node = fleet.node(1);
+    let stop = node.dir().join("stop-at-verify");
+    let verify = format!("while [ -e {} ]; do sleep 0.2; done; test $DEPLOY_TAG = v1", stop.display());
+    node.configure(|config| config["roles"]["app"]["verify"] = json!(["/bin/sh", "-c", verify]));
+    fleet.deployed("v1");
+    fleet.publish("v2", Behaviour::Good);
+    node.stop_at("verify");
+    let deploy = fleet.start("v2");
+    deploy.wait_phase("box-1", "verifying");
+    // As `docker image prune --all` does: no container is made from it now.
+    fleet.engine.docker(&["rmi", "--force", &fleet.image("app", "v1")]);
+    node.go_on("verify");
+    deploy.wait_state("broken");
+    node.wait_idle();
+    assert_eq!(node.serves("app").as_deref(), Some("v1"), "{}", node.log());
+    assert!(node.in_service(), "{}", node.log());
+    fleet.at_rest();
+}
+
+#[test]
 fn the_other_services_go_back_to_their_images_too() {
     require_fleet!();
     let fleet = Fleet::builder().boxes(1).switchboard().start();
