@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{Kind, Phase},
-    compose::{DeployVars, PullFailure, Rendered},
+    compose::{DeployVars, Project, PullFailure, Rendered},
     coordination::JoinReply,
     exit::Exit,
     load_balancer::Waiting,
@@ -138,7 +138,12 @@ impl BoxRole<'_> {
     /// Refuses a release that the box could not go back from, while it still serves.
     pub(crate) fn check_way_back(&self) -> Result<(), StepError> {
         self.project.check_health(&self.role.health)?;
-        let Some(good) = &self.journal.state().good else { return Ok(()) };
+        let state = self.journal.state();
+        let Some(good) = &state.good else { return Ok(()) };
+        // A box that is out already has no other way than forward.
+        if state.work.is_none() {
+            Project::check_mounts(&good.rendered)?;
+        }
         Ok(self.project.check_way_back(&self.setup_of(good).run_by, &good.rendered, self.rendered()?)?)
     }
 

@@ -14,6 +14,7 @@ mod inputs;
 mod inspect;
 mod judge;
 mod mask;
+mod mounts;
 mod rendered;
 mod vars;
 
@@ -128,8 +129,9 @@ impl Project {
         if *project != self.name && self.containers_of(project)?.iter().any(left) {
             bail!(
                 "containers of the compose project {project} still run here, and this role's project is {} now: name \
-                 it {project} again, or take the box out by hand and run `docker-compose --project-name {project} down`",
-                self.name
+                 it {project} again, or take the box out by hand and run `{} --project-name {project} down`",
+                self.name,
+                self.program.join(" ")
             );
         }
         // Version 2 starts what version 1 rendered, and not the other way round.
@@ -142,6 +144,16 @@ impl Project {
             );
         }
         Ok(())
+    }
+
+    /// Refuses a release while a file that `old`, which serves here, is started with is gone: version 2 of compose makes an
+    /// empty folder of it.
+    pub fn check_mounts(old: &Rendered) -> Result<()> {
+        let Some(path) = old.lost() else { return Ok(()) };
+        let (path, tag) = (path.display(), &old.vars().tag);
+        bail!(
+            "this box could not go back to {tag}: it mounts {path}, which is gone. Put it back until another release has worked here"
+        )
     }
 
     /// Whether the compose program of `kept` can be run. Today's own is not asked.
@@ -175,7 +187,7 @@ impl Project {
         }
         let profiles = std::env::var("COMPOSE_PROFILES").unwrap_or_default();
         let profiles: Vec<String> = profiles.split(',').map(|name| name.trim().to_owned()).collect();
-        Rendered::parse(vars.clone(), output.stdout, &self.service, &profiles)
+        Ok(Rendered::parse(vars.clone(), output.stdout, &self.service, &profiles)?.seen())
     }
 
     /// What rendering reads now. While it stays the same, so does what is rendered. None where only rendering can tell.

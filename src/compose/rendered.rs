@@ -5,13 +5,16 @@
 //! nothing. So the file is rendered with a stand-in for each; what is compared still has the stand-ins, what is started
 //! has the values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use yaml_rust2::{Yaml, YamlLoader};
 
-use super::{mask::Mask, vars::DeployVars};
+use super::{mask::Mask, mounts, vars::DeployVars};
 
 /// What the file is rendered with instead of `DEPLOY_ID`. YAML needs no quotes for it, nor for an id.
 pub(super) const ID: &str = "deployctl.stands.for.the.id";
@@ -32,6 +35,9 @@ pub struct Rendered {
     /// How many containers each service has. Empty in what was kept before this was known.
     #[serde(default)]
     counts: BTreeMap<String, u64>,
+    /// What it mounts of the box's files and folders. Empty in what was kept before this was known.
+    #[serde(default)]
+    mounted: BTreeSet<PathBuf>,
 }
 
 impl Rendered {
@@ -75,7 +81,8 @@ impl Rendered {
             .collect();
         let environment = services.iter().flat_map(|(_, service)| values(&service["environment"])).collect();
         let counts = services.iter().map(|(name, service)| ((*name).to_owned(), count(service))).collect();
-        Ok(Self { vars, template, image, other_images, always_pulled, environment, counts })
+        let mounted = mounts::mounted(document, &services);
+        Ok(Self { vars, template, image, other_images, always_pulled, environment, counts, mounted })
     }
 
     /// Whether the image is named after the tag. Where it is not, only rendering with another tag can tell whether the tag
@@ -105,6 +112,17 @@ impl Rendered {
     /// How many containers each service has.
     pub(super) fn counts(&self) -> &BTreeMap<String, u64> {
         &self.counts
+    }
+
+    /// Forgets the mounted files and folders that cannot be seen from here: a unit's `/tmp` is not the engine's.
+    pub(super) fn seen(mut self) -> Self {
+        self.mounted.retain(|path| path.exists());
+        self
+    }
+
+    /// The first of the mounted files and folders that was there when it was rendered, and is gone.
+    pub(super) fn lost(&self) -> Option<&PathBuf> {
+        self.mounted.iter().find(|path| path.try_exists().is_ok_and(|there| !there))
     }
 
     /// What is started, as YAML.

@@ -93,7 +93,8 @@ fn a_project_that_was_renamed_is_refused_before_the_box_leaves() {
     node.configure(|config| config["roles"]["app"]["project"] = new.as_str().into());
     fleet.publish("v2", Behaviour::Good);
     let ended = fleet.start("v2").wait_state("failed").to_string();
-    assert!(ended.contains(&old) && ended.contains(&new) && ended.contains("down"), "{ended}");
+    assert!(ended.contains(&old) && ended.contains(&new), "{ended}");
+    assert!(ended.contains(&format!("`docker compose --project-name {old} down`")), "{ended}");
     assert!(node.in_service(), "it left its load balancer");
     assert_eq!(node.serves("app").as_deref(), Some("v1"));
 
@@ -108,6 +109,30 @@ fn goes_back_with_another_tag(fleet: &Fleet, tag: &str) {
     fleet.start(tag).wait_state("broken");
     fleet.node(1).wait_idle();
     assert_eq!(fleet.node(1).serves("app").as_deref(), Some("v1"), "{}", fleet.node(1).log());
+}
+
+#[test]
+fn a_file_that_the_old_release_needs_and_that_is_gone_is_refused_before_the_box_leaves() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(1).switchboard().start();
+    let node = fleet.node(1);
+    let key = fleet.scope.file("box-1/compose/app.key", "secret");
+    let (declared, used) = ("secrets: {key: {file: ./app.key}}\nservices:\n", "    secrets: [key]\n    restart:");
+    node.edit_compose("app", "services:\n", declared);
+    node.edit_compose("app", "    restart:", used);
+    fleet.deployed("v1");
+    // Neither the new compose file nor its folder has it any more.
+    node.edit_compose("app", declared, "services:\n");
+    node.edit_compose("app", used, "    restart:");
+    fs::remove_file(&key).unwrap();
+    fleet.publish("v2", Behaviour::Exits);
+    let ended = fleet.start("v2").wait_state("failed").to_string();
+    assert!(ended.contains(&key.display().to_string()) && ended.contains("could not go back to v1"), "{ended}");
+    assert!(node.in_service(), "it left its load balancer");
+    assert_eq!(node.serves("app").as_deref(), Some("v1"));
+
+    fs::write(&key, "secret").unwrap();
+    goes_back_with_another_tag(&fleet, "v3");
 }
 
 #[test]
