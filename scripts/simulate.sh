@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs many schedules of the simulation in a release build, on all cores; or the one of SEED. `make simulate`.
+# Runs many schedules of the simulation in a release build, on all cores; or the one of SEED, with TALK=1 word by word.
+# `make simulate`.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 source "$(dirname "$0")/lib.sh"

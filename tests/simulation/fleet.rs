@@ -197,6 +197,8 @@ pub struct World {
     pub calm: Cell<bool>,
     /// Every message takes this much longer.
     pub slow_until: Cell<i64>,
+    /// What boxes ask Redis and what it answers belongs to the story.
+    talks: bool,
     locks: RefCell<Coordinator>,
     waiters: RefCell<VecDeque<Waiter>>,
     story: RefCell<Vec<String>>,
@@ -244,6 +246,7 @@ impl Fleet {
             promises: RefCell::new(Promises::default()),
             calm: Cell::new(false),
             slow_until: Cell::new(0),
+            talks: std::env::var_os("TALK").is_some(),
             waiters: RefCell::default(),
             story: RefCell::default(),
             broken: RefCell::default(),
@@ -364,6 +367,10 @@ impl Fleet {
         let name = self.name(at);
         self.promises.borrow_mut().before(self);
         let answer = self.run(&name, ask);
+        if self.talks {
+            let heard = answer.as_ref().map_or_else(|error| format!("{error:#}"), |answer| format!("{answer:?}"));
+            self.tell(format!("    {name}: {ask:?} => {heard}"));
+        }
         if let Ok(answer) = &answer {
             self.promises.borrow_mut().after_box(self, at, ask, answer);
         }

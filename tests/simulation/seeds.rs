@@ -49,7 +49,7 @@ fn every_rule_holds_whatever_happens() {
     assert!(stories.is_empty(), "{} of {seeds} schedules broke a rule\n{}", stories.len(), stories.join("\n"));
 }
 
-/// `SEED=123` tells its whole story.
+/// `SEED=123` tells its whole story; `TALK=1` also what every box says to Redis.
 #[test]
 fn one() {
     let told = run(number("SEED").unwrap_or(1), None);
