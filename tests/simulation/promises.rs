@@ -135,12 +135,12 @@ impl Standing {
         share.locks(size)
     }
 
-    /// Whether an entry of `out` counts in this deploy.
+    /// Whether an entry of `out` counts: to the end of the deploy that took the box out, and then until its TTL has passed.
     fn counts(&self, now: i64, name: &str, entry: &Said) -> bool {
         if entry["hand"].is_string() {
-            return self.rows.get(name) != Some(&Phase::Gone);
+            return !self.rolls() || self.rows.get(name) != Some(&Phase::Gone);
         }
-        entry["deploy"] == self.current["id"]
+        self.rolls() && entry["deploy"] == self.current["id"]
             || now < entry["renewed"].as_i64().unwrap() + entry["ttl"].as_i64().unwrap()
     }
 
