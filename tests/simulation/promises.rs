@@ -252,7 +252,7 @@ impl Promises {
                     fleet.tell(format!("{name}: {phase} {}", finish.detail.as_deref().unwrap_or_default()));
                 }
             }
-            (Ask::Cancel { .. }, _) if before.rolls() && before.id() == after.id() => {
+            (Ask::Cancel { deploy, .. }, _) if before.rolls() && before.id() == deploy => {
                 fleet.tell(format!("{name} cancels in Redis: the release is broken"));
                 if after.cancel["broken"] != true {
                     fleet.breaks("that the release is broken does not outweigh an earlier cancel");
