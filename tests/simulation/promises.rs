@@ -272,7 +272,7 @@ impl Promises {
         self.always(fleet, &before, &after);
     }
 
-    /// The service looked, or did what a person asked.
+    /// A script of the service has run, or all of what it did is done.
     pub fn after_service(&mut self, fleet: &Fleet) {
         let after = server::memory(|memory| Standing::read(memory, &self.before));
         let before = std::mem::replace(&mut self.before, Rc::clone(&after));

@@ -6,6 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
+    rc::Rc,
     time::Duration,
 };
 
@@ -37,6 +38,8 @@ struct Server {
     mode: Cell<Mode>,
     /// After so many commands nobody is there any more to hear the answer.
     fuse: Cell<Option<u32>>,
+    /// Who looks after each script.
+    onlooker: RefCell<Option<Rc<dyn Fn()>>>,
 }
 
 thread_local! {
@@ -47,6 +50,7 @@ thread_local! {
         memory: RefCell::default(),
         mode: Cell::new(Mode::Serves),
         fuse: Cell::new(None),
+        onlooker: RefCell::default(),
     };
 }
 
@@ -92,6 +96,14 @@ pub fn light_fuse(commands: Option<u32>) {
 /// Whether it was.
 pub fn is_blown() -> bool {
     SERVER.with(|server| server.fuse.get() == Some(0))
+}
+
+/// Calls `look` after each script, for as long as `act` runs.
+pub fn observed<T>(look: impl Fn() + 'static, act: impl FnOnce() -> T) -> T {
+    SERVER.with(|server| server.onlooker.replace(Some(Rc::new(look))));
+    let done = act();
+    SERVER.with(|server| server.onlooker.take());
+    done
 }
 
 struct Connection;
@@ -199,8 +211,12 @@ impl Server {
                     return refused("NOSCRIPT No matching script.");
                 };
                 let keys: usize = words[2].parse().unwrap();
-                let mut memory = self.memory.borrow_mut();
-                let answer = self.engine.call(&mut memory, &script, &words[3..3 + keys], &words[3 + keys..]);
+                let (keys, arguments) = words[3..].split_at(keys);
+                let answer = self.engine.call(&mut self.memory.borrow_mut(), &script, keys, arguments);
+                let onlooker = self.onlooker.borrow().clone();
+                if let Some(look) = onlooker {
+                    look();
+                }
                 Ok(answer.map_or(Value::Nil, |text| Value::BulkString(text.into_bytes())))
             }
             _ => Ok(value(self.memory.borrow_mut().call(words))),

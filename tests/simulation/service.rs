@@ -102,7 +102,9 @@ fn run<T>(fleet: &Fleet, process: ProcessId, act: impl FnOnce(&Stepwise) -> T) -
     let fuse = fleet.dice(|dice| (!fleet.calm.get() && dice.below(400) == 0).then(|| dice.below(30)));
     server::light_fuse(fuse.map(|commands| u32::try_from(commands).unwrap()));
     fleet.promises.borrow_mut().before(fleet);
-    let done = act(&stepwise);
+    // Each of its steps is looked at by itself: within one look a deploy may end and the next one begin.
+    let theirs = fleet.clone();
+    let done = server::observed(move || theirs.promises.borrow_mut().after_service(&theirs), || act(&stepwise));
     let is_blown = server::is_blown();
     server::light_fuse(None);
     fleet.promises.borrow_mut().after_service(fleet);
