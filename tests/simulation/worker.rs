@@ -154,12 +154,16 @@ pub struct Worker {
     floor_refusals: u32,
     not_yet: Option<String>,
     service_away_since: Option<i64>,
+    /// The start failed, and the box is at fault.
+    was_sick: bool,
 }
 
 impl Worker {
     pub fn open(fleet: &Fleet, process: ProcessId, at: usize) -> Self {
         let (fleet, name) = (fleet.clone(), fleet.name(at));
-        Self { fleet, at, process, name, heartbeat: None, floor_refusals: 0, not_yet: None, service_away_since: None }
+        let (heartbeat, not_yet, service_away_since) = (None, None, None);
+        let (floor_refusals, was_sick) = (0, false);
+        Self { fleet, at, process, name, heartbeat, floor_refusals, not_yet, service_away_since, was_sick }
     }
 
     // What the steps share --------------------------------------------------------------------------------------------
@@ -569,7 +573,7 @@ impl Worker {
         self.takes(500, 8000).await
     }
 
-    async fn start(&self, plan: &Plan) -> Result<(), StepError> {
+    async fn start(&mut self, plan: &Plan) -> Result<(), StepError> {
         self.enter(Phase::Starting, 2 * ms(self.fleet.config.command_timeout) + SLACK);
         self.fleet.machine(self.at, |machine| {
             if let Some(work) = &mut machine.journal.work {
@@ -581,13 +585,7 @@ impl Worker {
         if self.works(Some(&plan.tag)) {
             Ok(())
         } else {
-            // An engine that fails now does not work again before the box has gone back: the proof would be false.
-            let until = self.fleet.now() + 120_000;
-            self.fleet.machine(self.at, |machine| {
-                if machine.sick_until > self.fleet.now() {
-                    machine.sick_until = machine.sick_until.max(until);
-                }
-            });
+            self.was_sick = self.fleet.machine(self.at, |machine| machine.sick_until > self.fleet.now());
             Err(StepError::Release(format!("{} exits", plan.tag)))
         }
     }
@@ -728,7 +726,8 @@ impl Worker {
         self.fleet.machine(self.at, |machine| machine.container = Some(good.tag.clone()));
         let time = self.fleet.dice(|dice| dice.between(1000, 15_000));
         self.fleet.clock.sleep(time).await;
-        if self.works(Some(&good.tag)) { Back::Restored } else { Back::Failed }
+        // What is wrong with the box now is so until it has gone back: else the proof would be false, and nobody could know.
+        if !self.was_sick && self.works(Some(&good.tag)) { Back::Restored } else { Back::Failed }
     }
 
     async fn settle(&mut self, plan: &Plan, back: Back, phase: Phase, why: &str) {
