@@ -1,22 +1,26 @@
 //! The one funnel for outside programs: argument list logged, deadline, whole process group killed, last words kept.
 //!
-//! Over `std::process`, because what matters here is what happens when a program does not behave: its group is killed
-//! with it, and a grandchild that keeps its output open delays nobody. Nothing is closed for the child beyond what is
-//! marked so: a file descriptor that was made inheritable (the worker's file lock) stays open as long as any child lives.
+//! [`duct`] starts a program, waits for it and reaps it. What stands here is about programs that do not behave:
+//!
+//! - The whole process group ends with the program: TERM, then KILL.
+//! - Output is kept within bounds. A grandchild that keeps it open delays nobody.
+//! - Nothing is closed for the child beyond what is marked so. A file descriptor that was made inheritable (the worker's
+//!   file lock) stays open as long as any child lives.
 
 mod capture;
 mod failure;
 
 use std::{
     env, io,
-    io::Write as _,
+    io::{PipeReader, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
     thread,
     time::{Duration, Instant},
 };
 
+use duct::{Expression, Handle};
 use log::debug;
 use rustix::{
     fs::{Access, access},
@@ -30,7 +34,7 @@ pub use self::failure::{Failure, command_line, last_lines};
 const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long output may lag behind the end of the program that wrote it.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
-/// The longest pause between two looks at a child; the first ones are shorter, for programs that take milliseconds.
+/// How often a caller is asked whether it was interrupted.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A program to run: what, with what, how long at most. Built by pure functions, so that it is tested by equality.
@@ -40,8 +44,6 @@ pub struct Program {
     pub argv: Vec<String>,
     /// Set on top of our own environment. Never logged.
     pub env: Vec<(String, String)>,
-    /// Where it runs; our own folder when absent.
-    pub dir: Option<PathBuf>,
     /// What it reads; nothing when absent. Never logged.
     pub stdin: Option<String>,
     /// How long it may take.
@@ -52,7 +54,7 @@ impl Program {
     /// A program with its arguments, and nothing else.
     pub fn new(timeout: Duration, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let argv = argv.into_iter().map(Into::into).collect();
-        Self { argv, env: Vec::new(), dir: None, stdin: None, timeout }
+        Self { argv, env: Vec::new(), stdin: None, timeout }
     }
 
     /// Sets an environment variable.
@@ -66,13 +68,6 @@ impl Program {
     #[must_use]
     pub fn envs(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         self.env.extend(variables);
-        self
-    }
-
-    /// Runs it in a folder.
-    #[must_use]
-    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.dir = Some(dir.into());
         self
     }
 
@@ -107,144 +102,147 @@ pub fn run(program: &Program, interrupted: &dyn Fn() -> bool) -> Result<Output, 
     let command = command_line(&program.argv);
     debug!("running {command}");
     let started = Instant::now();
-    let mut running = Running::spawn(program).map_err(|e| Failure::at_start(program, e))?;
+    let running = Running::start(program).map_err(|e| Failure::at_start(program, e))?;
     let end = running.wait(started + program.timeout, interrupted);
-    let end = match end {
-        Ok(End::Exited) => running.reap(),
-        Ok(stopped) => {
-            running.kill();
-            Ok(stopped)
-        }
-        Err(e) => {
-            running.kill();
-            Err(e)
-        }
-    };
+    match end {
+        Ok(End::Exited(_)) => running.wait_for_output(Instant::now() + OUTPUT_GRACE),
+        Ok(End::Deadline | End::Interrupted) | Err(_) => running.end_group(),
+    }
     let output = Output { stdout: running.stdout.text(), stderr: running.stderr.text() };
     let took = started.elapsed();
     match end {
-        Ok(End::Reaped(status)) if status.success() => {
+        Ok(End::Exited(status)) if status.success() => {
             debug!("{command} took {took:.1?}");
             Ok(output)
         }
-        Ok(End::Reaped(status)) => {
+        Ok(End::Exited(status)) => {
             debug!("{command} failed after {took:.1?}: {status}");
             Err(Failure::Exit { command, code: status.code(), signal: status.signal(), output })
         }
         Ok(End::Interrupted) => Err(Failure::Interrupted { command, output }),
-        Ok(End::Exited | End::Deadline) => Err(Failure::TimedOut { command, after: program.timeout, output }),
+        Ok(End::Deadline) => Err(Failure::TimedOut { command, after: program.timeout, output }),
         Err(source) => Err(Failure::Io { command, source }),
     }
 }
 
-/// Looks a program up the way that starting it would: as a path when it has a slash, else on `PATH`.
-#[must_use]
-pub fn find(program: &str) -> Option<PathBuf> {
-    let executable = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
-    if program.contains('/') {
-        let path = PathBuf::from(program);
-        return executable(&path).then_some(path);
-    }
-    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| executable(path))
-}
-
 enum End {
-    /// The program has ended and is still to be reaped.
-    Exited,
-    Reaped(ExitStatus),
+    /// The program has ended, and was reaped.
+    Exited(ExitStatus),
     Deadline,
     Interrupted,
 }
 
 struct Running {
-    child: Child,
+    handle: Handle,
+    /// Its process group, which has the number of the program itself.
     group: Pid,
     stdout: Capture,
     stderr: Capture,
 }
 
 impl Running {
-    fn spawn(program: &Program) -> io::Result<Self> {
-        let (name, arguments) =
-            program.argv.split_first().ok_or_else(|| io::Error::other("the argument list is empty"))?;
-        let mut command = Command::new(name);
-        command.args(arguments).envs(program.env.iter().map(|(name, value)| (name, value)));
-        if let Some(dir) = &program.dir {
-            command.current_dir(dir);
-        }
-        command.stdin(if program.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
-        let group = Pid::from_child(&child);
-        match Self::connect(&mut child, program.stdin.clone()) {
-            Ok((stdout, stderr)) => Ok(Self { child, group, stdout, stderr }),
-            Err(e) => {
-                let _gone = kill_process_group(group, Signal::KILL);
-                child.wait()?;
-                Err(e)
-            }
-        }
+    fn start(program: &Program) -> io::Result<Self> {
+        let (stdout, out) = Capture::start()?;
+        let (stderr, err) = Capture::start()?;
+        // The expression holds our copies of the pipes: it has to go before the outputs can end.
+        let handle = expression(program)?.stdout_file(out).stderr_file(err).start()?;
+        let pid = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
+        let group = pid.ok_or_else(|| io::Error::other("the program has no process number"))?;
+        Ok(Self { handle, group, stdout, stderr })
     }
 
-    fn connect(child: &mut Child, stdin: Option<String>) -> io::Result<(Capture, Capture)> {
-        if let (Some(mut pipe), Some(text)) = (child.stdin.take(), stdin) {
-            // A program that does not read to the end closes the pipe: its exit code says whether that is bad.
-            thread::Builder::new().spawn(move || pipe.write_all(text.as_bytes()))?;
-        }
-        Ok((Capture::of(child.stdout.take())?, Capture::of(child.stderr.take())?))
-    }
-
+    /// Waits for the end. Only [`End::Exited`] says that the program was reaped: nothing but the program itself keeps the
+    /// handle waiting, since duct reads none of its output and writes none of its input.
     fn wait(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> io::Result<End> {
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if self.has_exited()? {
-                return Ok(End::Exited);
+        while !interrupted() {
+            let now = Instant::now();
+            if let Some(ended) = self.handle.wait_deadline(deadline.min(now + LOOK))? {
+                return Ok(End::Exited(ended.status));
             }
-            if interrupted() {
-                return Ok(End::Interrupted);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if now >= deadline {
                 return Ok(End::Deadline);
             }
-            thread::sleep(pause.min(left));
-            pause = (pause * 2).min(LOOK);
         }
+        Ok(End::Interrupted)
     }
 
-    /// Looks without reaping: until the child is reaped its number, and so its group's, cannot be given to another.
-    fn has_exited(&self) -> io::Result<bool> {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        Ok(waitid(WaitId::Pid(self.group), look)?.is_some())
-    }
-
-    /// After its exit: its output, as far as it comes without delay (a grandchild may keep it open), and its status.
-    fn reap(&mut self) -> io::Result<End> {
-        let patience = Instant::now() + OUTPUT_GRACE;
-        self.stdout.wait_until(patience);
-        self.stderr.wait_until(patience);
-        self.child.wait().map(End::Reaped)
+    /// The output as far as it comes until `deadline`: a grandchild may keep it open for longer.
+    fn wait_for_output(&self, deadline: Instant) {
+        self.stdout.wait_until(deadline);
+        self.stderr.wait_until(deadline);
     }
 
     /// TERM to the whole group; KILL when it has not ended after the grace. The group has ended when its first process
     /// has and nobody holds its output any more.
-    fn kill(&mut self) {
+    ///
+    /// The number of the group is safe to use here. The first process has not been reaped, and until it is, as a zombie
+    /// too, no other process or group can get its number. So this looks without reaping, and asks the handle, which
+    /// reaps, only after the last signal.
+    fn end_group(&self) {
+        let Ok(mut exited) = self.has_exited() else {
+            // It is no child of ours any more: the number may be another's.
+            return;
+        };
         // Errors: the group is gone, which is what was wanted.
         let _gone = kill_process_group(self.group, Signal::TERM);
         let grace = Instant::now() + KILL_GRACE;
-        while Instant::now() < grace && matches!(self.has_exited(), Ok(false)) {
+        while !exited && Instant::now() < grace {
             thread::sleep(Duration::from_millis(10));
+            exited = self.has_exited().unwrap_or(true);
         }
-        self.stdout.wait_until(grace);
-        self.stderr.wait_until(grace);
+        self.wait_for_output(grace);
         let _gone = kill_process_group(self.group, Signal::KILL);
-        // Bounded, for a process in the kernel's hands (a dead network disk) does not even obey KILL.
+        // Bounded, for a process in the kernel's hands (a dead network disk) does not even obey KILL. duct reaps such a
+        // one when it starts the next program.
         let patience = Instant::now() + OUTPUT_GRACE;
-        while Instant::now() < patience && matches!(self.child.try_wait(), Ok(None)) {
-            thread::sleep(Duration::from_millis(5));
-        }
-        self.stdout.wait_until(patience);
-        self.stderr.wait_until(patience);
+        let _reaped = self.handle.wait_deadline(patience);
+        self.wait_for_output(patience);
     }
+
+    /// Looks without reaping. Fails when there is no such child.
+    fn has_exited(&self) -> io::Result<bool> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.group), look)?.is_some())
+    }
+}
+
+/// The program as duct's, but for its output.
+fn expression(program: &Program) -> io::Result<Expression> {
+    let (name, arguments) = program.argv.split_first().ok_or_else(|| io::Error::other("the argument list is empty"))?;
+    // By its path, since duct gives the program a whole environment of its own. For a name it is then the child that looks
+    // through its PATH, after a fork, which costs 7 ms for every 100 MiB of ours. A path is spawned without one.
+    let file = find(name).unwrap_or_else(|| PathBuf::from(name));
+    let mut expression = duct::cmd(file.as_os_str(), arguments);
+    for (name, value) in &program.env {
+        expression = expression.env(name, value);
+    }
+    expression = match &program.stdin {
+        Some(text) => expression.stdin_file(feed(text.clone())?),
+        None => expression.stdin_null(),
+    };
+    let name = name.clone();
+    Ok(expression.unchecked().before_spawn(move |command| {
+        command.arg0(&name).process_group(0);
+        Ok(())
+    }))
+}
+
+/// A pipe from which `text` can be read. Not duct's `stdin_bytes`: its handle waits until all was read, which a grandchild
+/// that inherited the pipe may never do.
+fn feed(text: String) -> io::Result<PipeReader> {
+    let (reader, mut writer) = io::pipe()?;
+    // A program that does not read to the end closes the pipe: its exit code says whether that is bad.
+    thread::Builder::new().spawn(move || writer.write_all(text.as_bytes()))?;
+    Ok(reader)
+}
+
+/// The file of a program on `PATH`; none for a name that is a path already.
+fn find(name: &str) -> Option<PathBuf> {
+    let executable = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    if name.contains('/') {
+        return None;
+    }
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| executable(path))
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ fn worker_arguments(config_path: Option<&Path>, role: &Role) -> Vec<OsString> {
     arguments
 }
 
-/// Nothing of the child is the agent's: it would wait for an open stdout, and its end would break it.
+/// Nothing of the child is the agent's: it would wait for an open stdout, and its end would break it. By `std::process`
+/// and not by [`process::run`]: the worker outlives us, and nobody waits for it.
 fn detach(arguments: &[OsString], log: File) -> io::Result<Child> {
     Command::new(env::current_exe()?).args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }

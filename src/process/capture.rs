@@ -4,7 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Read},
+    io::{self, PipeWriter, Read},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Instant,
@@ -44,16 +44,13 @@ impl Kept {
 pub(super) struct Capture(Arc<(Mutex<Kept>, Condvar)>);
 
 impl Capture {
-    /// Starts to read. Without a pipe there is nothing to read.
-    pub(super) fn of(pipe: Option<impl Read + Send + 'static>) -> io::Result<Self> {
+    /// Starts to read what is written to the pipe. It ends when every copy of the writer is closed.
+    pub(super) fn start() -> io::Result<(Self, PipeWriter)> {
+        let (mut reader, writer) = io::pipe()?;
         let capture = Self(Arc::default());
-        if let Some(mut pipe) = pipe {
-            let reader = Self(Arc::clone(&capture.0));
-            thread::Builder::new().spawn(move || reader.read(&mut pipe))?;
-        } else {
-            capture.kept().closed = true;
-        }
-        Ok(capture)
+        let reading = Self(Arc::clone(&capture.0));
+        thread::Builder::new().spawn(move || reading.read(&mut reader))?;
+        Ok((capture, writer))
     }
 
     fn read(&self, pipe: &mut impl Read) {

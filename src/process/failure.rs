@@ -55,13 +55,8 @@ pub enum Failure {
 
 impl Failure {
     pub(super) fn at_start(program: &Program, source: io::Error) -> Self {
-        let missing_dir = program.dir.as_ref().filter(|dir| !dir.is_dir());
-        match (program.argv.first(), missing_dir, source.kind()) {
-            (Some(name), None, io::ErrorKind::NotFound) => Self::NotFound { program: name.clone() },
-            (_, Some(dir), _) => Self::Io {
-                command: command_line(&program.argv),
-                source: io::Error::new(source.kind(), format!("there is no folder {}", dir.display())),
-            },
+        match (program.argv.first(), source.kind()) {
+            (Some(name), io::ErrorKind::NotFound) => Self::NotFound { program: name.clone() },
             _ => Self::Io { command: command_line(&program.argv), source },
         }
     }
