@@ -121,7 +121,7 @@ pub fn run(program: &Program, interrupted: &dyn Fn() -> bool) -> Result<Output, 
         }
         Ok(End::Interrupted) => Err(Failure::Interrupted { command, output }),
         Ok(End::Deadline) => Err(Failure::TimedOut { command, after: program.timeout, output }),
-        Err(source) => Err(Failure::Io { command, source }),
+        Err(reason) => Err(Failure::Io { command, reason }),
     }
 }
 

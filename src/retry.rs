@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Display,
+    mem,
     time::{Duration, Instant},
 };
 
@@ -9,26 +10,57 @@ use log::warn;
 
 use crate::pause::{jittered, pause};
 
-/// The first wait, and the longest.
-const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(5);
+/// The first wait, and the longest. Each is twice the one before.
+struct Waits(Duration, Duration);
+
+impl Waits {
+    fn next(&mut self) -> Duration {
+        let longer = (self.0 * 2).min(self.1);
+        mem::replace(&mut self.0, longer)
+    }
+}
+
+/// For what is ours: Redis, the service, the Serf agent, the Docker engine.
+const NEAR: Waits = Waits(Duration::from_millis(200), Duration::from_secs(5));
+/// For what many share, and what slows down those who ask often: AWS, registries.
+const FAR: Waits = Waits(Duration::from_secs(1), Duration::from_secs(30));
 
 /// Calls again while its error `may_pass`, each time after twice the wait, until `patience` is over or `interrupted`
 /// answers true; then gives back the last error. What repeats is said once. Only for calls that may arrive twice.
 pub fn retrying<T, E: Display>(
     patience: Duration,
     interrupted: &dyn Fn() -> bool,
-    may_pass: impl Fn(&E) -> bool,
+    may_pass: impl FnMut(&E) -> bool,
+    call: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    retry(NEAR, patience, interrupted, may_pass, call)
+}
+
+/// Like [`retrying`], with longer waits, for AWS and registries.
+pub fn retrying_slowly<T, E: Display>(
+    patience: Duration,
+    interrupted: &dyn Fn() -> bool,
+    may_pass: impl FnMut(&E) -> bool,
+    call: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    retry(FAR, patience, interrupted, may_pass, call)
+}
+
+fn retry<T, E: Display>(
+    mut waits: Waits,
+    patience: Duration,
+    interrupted: &dyn Fn() -> bool,
+    mut may_pass: impl FnMut(&E) -> bool,
     mut call: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     let begun = Instant::now();
-    let (mut wait, mut said) = (FIRST, String::new());
+    let mut said = String::new();
     loop {
         let error = match call() {
             Err(error) if may_pass(&error) => error,
             answer => return answer,
         };
-        let time = jittered(wait);
+        let time = jittered(waits.next());
         if begun.elapsed() + time > patience || interrupted() {
             return Err(error);
         }
@@ -40,7 +72,6 @@ pub fn retrying<T, E: Display>(
         if !pause(time, interrupted) {
             return Err(error);
         }
-        wait = (wait * 2).min(LONGEST);
     }
 }
 
@@ -62,6 +93,13 @@ mod tests {
         let patience = Duration::from_secs(30);
         assert_eq!(ask(patience, false, &mut vec![Ok(7), Err("away"), Err("away")]), Ok(7));
         assert_eq!(ask(patience, false, &mut vec![Ok(7), Err("refused")]), Err("refused"));
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let mut waits = FAR;
+        let seconds: Vec<u64> = (0..7).map(|_| waits.next().as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
     }
 
     #[test]

@@ -72,15 +72,14 @@ mod tests {
 
     #[test]
     fn a_second_worker_waits_or_goes_as_it_is_told() {
-        let folder = std::env::temp_dir().join(format!("deployctl-lock-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
         let role: Role = "app".parse().unwrap();
-        let take = |patience, let_go: &dyn Fn() -> bool| FileLock::take(&folder, &role, patience, let_go);
+        let take = |patience, let_go: &dyn Fn() -> bool| FileLock::take(folder.path(), &role, patience, let_go);
         let first = take(Duration::ZERO, &|| false).unwrap().unwrap();
         assert!(take(Duration::from_secs(5), &|| true).unwrap().is_none());
         let error = take(Duration::ZERO, &|| false).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
         drop(first);
         assert!(take(Duration::ZERO, &|| false).unwrap().is_some());
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

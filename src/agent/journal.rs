@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn what_any_role_may_go_back_to_is_known_or_nothing_is() {
-        let folder = std::env::temp_dir().join(format!("deployctl-journal-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
         let good = |role: &str, tag: &str| {
             let vars = json!({ "tag": tag, "role": role, "environment": "staging", "id": "x", "kind": "deploy" });
             let image = format!("registry:5000/shared:{tag}");
@@ -193,7 +193,7 @@ mod tests {
         write("app.json", &json!({ "good": good("app", "v3"), "before": good("app", "v2") }).to_string());
         write("worker.json", &json!({ "good": good("worker", "v1") }).to_string());
         write("app.yml", "services: {}");
-        let journal = Journal::open(&folder, &"app".parse().unwrap()).unwrap();
+        let journal = Journal::open(folder, &"app".parse().unwrap()).unwrap();
         let mut images: Vec<String> =
             journal.good_on_this_box().unwrap().iter().map(|good| good.rendered.image().to_owned()).collect();
         images.sort_unstable();
@@ -207,6 +207,5 @@ mod tests {
         write("worker.json", "{");
         let Err(error) = journal.good_on_this_box() else { panic!("a damaged journal names nothing") };
         assert!(format!("{error:#}").contains("worker.json is damaged"), "{error:#}");
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -121,13 +121,13 @@ mod tests {
 
     #[test]
     fn a_mark_is_left_once_and_taken_once() {
-        let folder = env::temp_dir().join(format!("deployctl-wake-{}", std::process::id()));
-        leave_mark(&folder, &app()).unwrap();
-        leave_mark(&folder, &app()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        leave_mark(folder, &app()).unwrap();
+        leave_mark(folder, &app()).unwrap();
         assert!(folder.join("wake/app").exists());
-        assert!(take_mark(&folder, &app()).unwrap());
-        assert!(!take_mark(&folder, &app()).unwrap());
-        fs::remove_dir_all(&folder).unwrap();
+        assert!(take_mark(folder, &app()).unwrap());
+        assert!(!take_mark(folder, &app()).unwrap());
     }
 
     #[test]

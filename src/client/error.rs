@@ -1,11 +1,12 @@
 //! Why a call failed, what it means to a person and to a script, and when asking again helps.
 
-use std::fmt;
-
 /// Why a call failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// No answer: nobody listens, the network is down, or a deadline passed.
+    #[error(
+        "the deployment service {url} does not answer ({cause}): see that it runs, or name another with DEPLOYCTL_SERVICE_URL"
+    )]
     Unreachable {
         /// The service.
         url: String,
@@ -13,6 +14,7 @@ pub enum Error {
         cause: String,
     },
     /// The service said no.
+    #[error("{message}")]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -22,6 +24,9 @@ pub enum Error {
         message: String,
     },
     /// An answer that no deployment service gives.
+    #[error(
+        "{url} does not answer as a deployment service ({cause}): see DEPLOYCTL_SERVICE_URL, and that both are of one version"
+    )]
     Nonsense {
         /// What was asked.
         url: String,
@@ -54,24 +59,6 @@ impl Error {
         }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable { url, cause } => write!(
-                f,
-                "the deployment service {url} does not answer ({cause}): see that it runs, or name another with DEPLOYCTL_SERVICE_URL"
-            ),
-            Self::Refused { message, .. } => f.write_str(message),
-            Self::Nonsense { url, cause } => write!(
-                f,
-                "{url} does not answer as a deployment service ({cause}): see DEPLOYCTL_SERVICE_URL, and that both are of one version"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {

@@ -79,12 +79,12 @@ mod tests {
 
     #[test]
     fn a_choice_that_nobody_knows_is_none() {
-        let file = std::env::temp_dir().join(format!("deployctl-choice-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("compose");
         assert_eq!(kept(&file).unwrap(), None);
         keep(&file, "podman-compose").unwrap();
         assert_eq!(kept(&file).unwrap(), None);
         keep(&file, "docker compose").unwrap();
         assert_eq!(kept(&file).unwrap(), Some(&["docker", "compose"][..]));
-        fs::remove_file(file).unwrap();
     }
 }

@@ -3,30 +3,19 @@
 //! When in doubt it is the box's: a release that is taken for a good one fails again elsewhere, one that is wrongly taken
 //! for broken is never deployed.
 
-use std::fmt;
-
 use super::mask::Mask;
 use crate::process::Failure;
 
 /// Why `up` failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum UpFailure {
     /// The release's container cannot be created or started: one line, masked.
+    #[error("{0}")]
     Release(String),
     /// Something else is in the way.
+    #[error("{0:#}")]
     Box(anyhow::Error),
 }
-
-impl fmt::Display for UpFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Release(reason) => f.write_str(reason),
-            Self::Box(error) => write!(f, "{error:#}"),
-        }
-    }
-}
-
-impl std::error::Error for UpFailure {}
 
 impl UpFailure {
     pub(super) fn of(failure: Failure, mask: &Mask) -> Self {

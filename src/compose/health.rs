@@ -4,7 +4,7 @@
 //! takes a one-shot service that ended well for a failure, so the containers are inspected here instead.
 
 use std::{
-    fmt, fs,
+    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -34,24 +34,15 @@ const ANSWER: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// Why a project does not work.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum HealthFailure {
     /// A container is at fault: one line with its own last words, masked.
+    #[error("{0}")]
     Unhealthy(String),
     /// It cannot be said: the engine did not answer, or the caller was interrupted.
+    #[error("{0:#}")]
     Engine(anyhow::Error),
 }
-
-impl fmt::Display for HealthFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unhealthy(reason) => f.write_str(reason),
-            Self::Engine(error) => write!(f, "{error:#}"),
-        }
-    }
-}
-
-impl std::error::Error for HealthFailure {}
 
 impl Project {
     /// Waits until the watched container and every other service run (one-shot services may have ended with 0), are

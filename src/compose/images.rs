@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use log::{info, warn};
+use log::info;
 use serde_json::Value;
 
 use super::{
@@ -15,36 +15,26 @@ use super::{
     engine::{Engine, EngineError, Image},
 };
 use crate::{
-    pause::{jittered, pause},
+    pause::pause,
     process::{self, Failure},
+    retry::retrying_slowly,
 };
 
 /// Between the two questions about a tag that the registry says it does not know.
 const SECOND_QUESTION: Duration = Duration::from_secs(2);
 /// How long a registry may take to show an image's list.
 const LIST: Duration = Duration::from_secs(20);
-/// The first and the longest pause between attempts to fetch an image.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why an image could not be fetched.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum PullFailure {
     /// The registry, asked twice, does not know the tag: the release is at fault. One line.
+    #[error("{0}")]
     UnknownTag(String),
     /// Anything else: the image is for other platforms, the registry is down, a login has expired, the disk is full, the caller was interrupted.
+    #[error("{0:#}")]
     Other(anyhow::Error),
 }
-
-impl std::fmt::Display for PullFailure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::UnknownTag(reason) => f.write_str(reason),
-            Self::Other(error) => write!(f, "{error:#}"),
-        }
-    }
-}
-
-impl std::error::Error for PullFailure {}
 
 impl Project {
     /// Fetches the watched service's image, even if it is here: its tag may stand for another one by now. The same goes
@@ -140,37 +130,26 @@ fn pull_one(
     deadline: Instant,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<(), PullFailure> {
-    let mut wait = PAUSES.0;
-    let mut last = String::new();
-    let mut unknown = false;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Err(failure) = process::run(&commands::pull(image, left), interrupted) else { return Ok(()) };
-        if let Some(wanted) = missing_platform(&failure) {
-            return Err(PullFailure::Other(no_platform(engine, image, &wanted, left, interrupted)));
-        }
-        let gives_up = matches!(failure, Failure::NotFound { .. } | Failure::Interrupted { .. });
-        let says_unknown = is_unknown_tag(&failure);
-        if says_unknown && unknown {
-            return Err(PullFailure::UnknownTag(format!("the registry does not know {image}: manifest unknown")));
-        }
-        unknown = says_unknown;
-        let next = if unknown { SECOND_QUESTION } else { jittered(wait) };
-        if gives_up || (!unknown && Instant::now() + next >= deadline) || !pause(next, interrupted) {
-            let text =
-                format!("cannot fetch {image}: see that its registry answers and that this box is logged in there");
-            return Err(PullFailure::Other(anyhow::Error::new(failure).context(text)));
-        }
-        // Said once: the registry may be away for long.
-        let words = failure.last_words();
-        if words != last {
-            warn!("cannot fetch {image}, trying again: {words}");
-            last = words;
-        }
-        if !unknown {
-            wait = (wait * 2).min(PAUSES.1);
-        }
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let ask = || process::run(&commands::pull(image, left()), interrupted);
+    let ask_twice = || match ask() {
+        Err(failure) if is_unknown_tag(&failure) && pause(SECOND_QUESTION, interrupted) => ask(),
+        answer => answer,
+    };
+    let may_pass = |failure: &Failure| {
+        let is_final = matches!(failure, Failure::NotFound { .. } | Failure::Interrupted { .. });
+        !is_final && !is_unknown_tag(failure) && missing_platform(failure).is_none()
+    };
+    let Err(failure) = retrying_slowly(left(), interrupted, may_pass, ask_twice) else { return Ok(()) };
+    if let Some(wanted) = missing_platform(&failure) {
+        return Err(PullFailure::Other(no_platform(engine, image, &wanted, left(), interrupted)));
     }
+    // When interrupted it may have been asked once only.
+    if is_unknown_tag(&failure) && !interrupted() {
+        return Err(PullFailure::UnknownTag(format!("the registry does not know {image}: manifest unknown")));
+    }
+    let text = format!("cannot fetch {image}: see that its registry answers and that this box is logged in there");
+    Err(PullFailure::Other(anyhow::Error::new(failure).context(text)))
 }
 
 /// Whether the registry itself said that it has no such tag. An expired login, a missing repository and a proxy that

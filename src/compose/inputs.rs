@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn a_change_of_any_of_them_shows() {
-        let folder = std::env::temp_dir().join(format!("deployctl-inputs-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
         write("app.yml", "services: {app: {env_file: app.env, extends: {file: base.yml, service: app}}}");
         write("base.yml", "services: {app: {env_file: base.env}}");
@@ -136,6 +136,5 @@ mod tests {
             assert_ne!(now, last, "{name}");
             last = now;
         }
-        fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
-use log::{info, warn};
 
-use super::{Survey, TargetState, looks::Targets, pace};
-use crate::process::{self, Failure, Program};
+use super::{Survey, TargetState, looks::Targets};
+use crate::{
+    process::{self, Failure, Program},
+    retry::retrying_slowly,
+};
 
 /// One call takes half a second; the CLI itself tries a few times before it gives up.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,37 +75,23 @@ pub(super) fn program(region: &str, arguments: &[&str]) -> Program {
     Program::new(TIMEOUT, argv)
 }
 
-/// Calls AWS for the load balancer `name`. Throttling is ridden out until `deadline`; what fails on its way is tried
-/// again a few times; anything else is an error at once, in one line that says what to check.
+/// Calls AWS for the load balancer `name`. Calls again until `deadline` when it was throttled, and a few times when it
+/// failed on its way. Anything else is an error at once, in one line that says what to check.
 pub(super) fn call(name: &str, program: &Program, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<String> {
-    let mut failures = 0;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let ask = || process::run(&Program { timeout: left().clamp(SHORTEST, TIMEOUT), ..program.clone() }, interrupted);
     let mut retries = 0;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let program = Program { timeout: left.clamp(SHORTEST, TIMEOUT), ..program.clone() };
-        let failure = match process::run(&program, interrupted) {
-            Ok(output) => return Ok(output.stdout),
-            Err(failure) => failure,
-        };
-        let pause = pace::backoff(failures);
-        failures += 1;
-        let again = match Trouble::of(&failure) {
-            Trouble::Throttled => true,
-            Trouble::OnItsWay => {
-                retries += 1;
-                retries <= RETRIES
-            }
-            _ => false,
-        };
-        if !again || Instant::now() + pause >= deadline {
-            return Err(explain(name, &failure));
+    let may_pass = |failure: &Failure| match Trouble::of(failure) {
+        Trouble::Throttled => true,
+        Trouble::OnItsWay => {
+            retries += 1;
+            retries <= RETRIES
         }
-        if failures == 1 {
-            warn!("{name}: {failure}; trying again");
-        } else {
-            info!("{name}: {failure}; trying again");
-        }
-        pace::sleep(pause, interrupted)?;
+        _ => false,
+    };
+    match retrying_slowly(left(), interrupted, may_pass, ask) {
+        Ok(output) => Ok(output.stdout),
+        Err(failure) => Err(explain(name, &failure)),
     }
 }
 
@@ -270,18 +258,17 @@ mod tests {
 
     #[test]
     fn throttling_is_ridden_out_until_the_deadline() {
-        let dir = std::env::temp_dir().join(format!("deployctl-throttled-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
         let words = "An error occurred (Throttling) when calling the DescribeTargetHealth operation: Rate exceeded";
         let started = Instant::now();
-        let answer = call("target group app", &failing(&dir, 2, words), started + TIMEOUT, &process::never).unwrap();
+        let answer = call("target group app", &failing(dir, 2, words), started + TIMEOUT, &process::never).unwrap();
         assert_eq!(answer, "fine\n");
         assert!(started.elapsed() >= Duration::from_secs(2), "about 1 s, then 2 s: {:?}", started.elapsed());
         let deadline = Instant::now() + Duration::from_millis(1200);
-        let error = call("target group app", &failing(&dir, 1000, words), deadline, &process::never).unwrap_err();
+        let error = call("target group app", &failing(dir, 1000, words), deadline, &process::never).unwrap_err();
         assert!(error.to_string().starts_with("target group app: An error occurred (Throttling)"), "{error}");
         assert!(error.to_string().contains("max_parallel"), "{error}");
         assert!(Instant::now() < deadline + Duration::from_secs(2));
-        std::fs::remove_dir_all(dir).unwrap();
     }
 }

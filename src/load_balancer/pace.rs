@@ -9,8 +9,6 @@ use crate::pause::{jittered, pause};
 
 /// AWS often answers at once: the first look comes soon.
 const FIRST: Duration = Duration::from_millis(500);
-/// The first and the longest pause after a call that was throttled or failed on the way.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The shortest pause between two looks: 2 s, or what keeps all boxes together below four calls a second.
 pub(super) fn floor(locks: u32, load_balancers: usize) -> Duration {
@@ -46,15 +44,6 @@ impl Pauses {
     }
 }
 
-/// The pause after the failure number `failures` (from 0).
-pub(super) fn backoff(failures: u32) -> Duration {
-    jittered(exponential(failures))
-}
-
-fn exponential(failures: u32) -> Duration {
-    BACKOFF.0.saturating_mul(2_u32.saturating_pow(failures)).min(BACKOFF.1)
-}
-
 /// Sleeps, and fails when interrupted.
 pub(super) fn sleep(duration: Duration, interrupted: &dyn Fn() -> bool) -> Result<()> {
     ensure!(pause(duration, interrupted), "interrupted");
@@ -71,12 +60,6 @@ mod tests {
         assert_eq!(floor(4, 2), Duration::from_secs(2));
         assert_eq!(floor(20, 2), Duration::from_secs(10));
         assert_eq!(floor(0, 0), Duration::from_secs(2));
-    }
-
-    #[test]
-    fn backoff_doubles_up_to_its_bound() {
-        let pauses: Vec<u64> = [0, 1, 2, 5, 99].map(|failures| exponential(failures).as_secs()).into();
-        assert_eq!(pauses, [1, 2, 4, 30, 30]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What can go wrong with an outside program, in one line for a person.
 
-use std::{fmt, io, time::Duration};
+use std::{io, time::Duration};
 
 use super::{Output, Program};
 use crate::config::duration;
@@ -10,14 +10,16 @@ const LINES: usize = 3;
 const CHARACTERS: usize = 400;
 
 /// Why a program gave no answer. Its `Display` is one line: the command, shortened, and its last words.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// There is no such program.
+    #[error("{}", missing(program))]
     NotFound {
         /// The program.
         program: String,
     },
     /// It took too long; its process group has been killed.
+    #[error("{command}: no answer in {}{}", duration::display(*after), output.after_colon())]
     TimedOut {
         /// The command.
         command: String,
@@ -27,6 +29,7 @@ pub enum Failure {
         output: Output,
     },
     /// The caller was interrupted; its process group has been killed.
+    #[error("{command}: interrupted{}", output.after_colon())]
     Interrupted {
         /// The command.
         command: String,
@@ -34,6 +37,7 @@ pub enum Failure {
         output: Output,
     },
     /// It ended, and not well.
+    #[error("{command}: {}{}", ending(*code, *signal), output.after_colon())]
     Exit {
         /// The command.
         command: String,
@@ -45,19 +49,20 @@ pub enum Failure {
         output: Output,
     },
     /// It could not be started or waited for.
+    #[error("{command}: {reason}")]
     Io {
         /// The command.
         command: String,
-        /// Why.
-        source: io::Error,
+        /// Why. Not a `source`: the line says it already.
+        reason: io::Error,
     },
 }
 
 impl Failure {
-    pub(super) fn at_start(program: &Program, source: io::Error) -> Self {
-        match (program.argv.first(), source.kind()) {
+    pub(super) fn at_start(program: &Program, error: io::Error) -> Self {
+        match (program.argv.first(), error.kind()) {
             (Some(name), io::ErrorKind::NotFound) => Self::NotFound { program: name.clone() },
-            _ => Self::Io { command: command_line(&program.argv), source },
+            _ => Self::Io { command: command_line(&program.argv), reason: error },
         }
     }
 
@@ -91,35 +96,41 @@ impl Failure {
     /// The last lines it wrote: to its standard error, else to its standard output. One line, without control characters.
     #[must_use]
     pub fn last_words(&self) -> String {
-        match last_lines(self.stderr()) {
-            words if words.is_empty() => last_lines(self.stdout()),
+        self.output().map(Output::last_words).unwrap_or_default()
+    }
+}
+
+fn missing(program: &str) -> String {
+    if program.contains('/') {
+        return format!("there is no program {program}");
+    }
+    format!("{program} is not installed, or not on PATH")
+}
+
+fn ending(code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, None) => "failed".to_owned(),
+    }
+}
+
+impl Output {
+    fn last_words(&self) -> String {
+        match last_lines(&self.stderr) {
+            words if words.is_empty() => last_lines(&self.stdout),
             words => words,
         }
     }
-}
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound { program } if program.contains('/') => return write!(f, "there is no program {program}"),
-            Self::NotFound { program } => return write!(f, "{program} is not installed, or not on PATH"),
-            Self::TimedOut { command, after, .. } => {
-                write!(f, "{command}: no answer in {}", duration::display(*after))?;
-            }
-            Self::Interrupted { command, .. } => write!(f, "{command}: interrupted")?,
-            Self::Exit { command, code: Some(code), .. } => write!(f, "{command}: exit code {code}")?,
-            Self::Exit { command, signal: Some(signal), .. } => write!(f, "{command}: ended by signal {signal}")?,
-            Self::Exit { command, .. } => write!(f, "{command}: failed")?,
-            Self::Io { command, source } => return write!(f, "{command}: {source}"),
-        }
+    /// The last words as the end of a line.
+    fn after_colon(&self) -> String {
         match self.last_words() {
-            words if words.is_empty() => Ok(()),
-            words => write!(f, ": {words}"),
+            words if words.is_empty() => words,
+            words => format!(": {words}"),
         }
     }
 }
-
-impl std::error::Error for Failure {}
 
 /// An argument list for people: quoted where needed, long arguments and long lists cut.
 #[must_use]

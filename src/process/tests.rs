@@ -1,5 +1,7 @@
 use std::{cell::Cell, fs, fs::File, os::fd::AsRawFd as _};
 
+use tempfile::tempdir;
+
 use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -64,7 +66,8 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn the_whole_group_dies_at_the_deadline() {
-    let dir = tempdir("deadline");
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
     let pid = dir.join("pid");
     let script = format!("sleep 1000 & echo $! > {}; echo started; wait", pid.display());
     let started = Instant::now();
@@ -75,12 +78,12 @@ fn the_whole_group_dies_at_the_deadline() {
     assert!(started.elapsed() < KILL_GRACE, "TERM alone ends sh and sleep: {:?}", started.elapsed());
     let pid = fs::read_to_string(pid).unwrap();
     wait_for("the grandchild is gone", || gone(pid.trim()));
-    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
 fn who_ignores_term_is_killed() {
-    let dir = tempdir("ignores-term");
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
     let pid = dir.join("pid");
     let script = format!("trap '' TERM; (sleep 1000) & echo $! > {}; sleep 1000", pid.display());
     let calls = Cell::new(0);
@@ -94,7 +97,6 @@ fn who_ignores_term_is_killed() {
     assert!(started.elapsed() < KILL_GRACE + Duration::from_secs(4), "{:?}", started.elapsed());
     let pid = fs::read_to_string(pid).unwrap();
     wait_for("the grandchild is gone", || gone(pid.trim()));
-    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
@@ -137,7 +139,8 @@ fn no_thread_and_no_zombie_is_left() {
 
 #[test]
 fn a_child_keeps_a_file_lock_that_was_made_inheritable() {
-    let dir = tempdir("lock");
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
     let path = dir.join("lock");
     let lock = File::create(&path).unwrap();
     lock.lock().unwrap();
@@ -153,7 +156,6 @@ fn a_child_keeps_a_file_lock_that_was_made_inheritable() {
     assert!(File::open(&path).unwrap().try_lock().is_err(), "the child holds the lock");
     fs::write(dir.join("end"), "").unwrap();
     assert_eq!(child.join().unwrap().unwrap().stdout.trim(), path.to_str().unwrap());
-    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
@@ -161,10 +163,4 @@ fn programs_on_path_are_found() {
     assert!(find("sh").unwrap().is_absolute());
     assert_eq!(find("no-such-program"), None);
     assert_eq!(find("/bin/sh"), None, "it is a path already");
-}
-
-fn tempdir(name: &str) -> PathBuf {
-    let dir = env::temp_dir().join(format!("deployctl-process-{name}-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    dir
 }

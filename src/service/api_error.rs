@@ -1,7 +1,5 @@
 //! Errors of the API: a machine word and a status for programs, a line for people.
 
-use std::fmt;
-
 use super::http::Response;
 use crate::coordination::Trouble;
 
@@ -112,7 +110,8 @@ impl Kind {
 }
 
 /// A call that is refused, or that failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct ApiError {
     /// For machines.
     pub kind: Kind,
@@ -129,14 +128,6 @@ impl ApiError {
 
 /// What handlers and decisions return.
 pub type ApiResult<T> = Result<T, ApiError>;
-
-impl fmt::Display for ApiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ApiError {}
 
 impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use super::{
     api_error::{ApiError, ApiResult, Kind},
@@ -107,10 +108,12 @@ impl Auth {
     fn known(&self, text: &str) -> Option<&Token> {
         let shown: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         // Every token is compared whole, so that the time it takes says nothing.
-        self.tokens.iter().fold(None, |found, (token, digest)| {
-            let difference = digest.iter().zip(&shown).fold(0, |all, (a, b)| all | (a ^ b));
-            if difference == 0 { Some(token) } else { found }
-        })
+        self.tokens.iter().fold(
+            None,
+            |found, (token, digest)| {
+                if digest.ct_eq(&shown).into() { Some(token) } else { found }
+            },
+        )
     }
 
     /// The token that somebody at `peer` has typed into the page; a wrong one leaves a trace.

@@ -1,10 +1,8 @@
 //! Real programs, and a folder of files as the load balancer.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Mutex,
-};
+use std::{fs, path::Path, sync::Mutex};
+
+use tempfile::tempdir;
 
 use super::*;
 use crate::{
@@ -39,16 +37,11 @@ fn folder(dir: &Path, name: &str) -> CommandLb {
     }
 }
 
-fn tempdir(name: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("deployctl-lb-{name}-{}", std::process::id()));
-    fs::create_dir_all(&dir).unwrap();
-    dir
-}
-
 #[test]
 fn several_are_left_and_joined_at_once() {
-    let dir = tempdir("several");
-    let balancers = resolve(vec![folder(&dir, "a"), folder(&dir, "b")]).unwrap();
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let balancers = resolve(vec![folder(dir, "a"), folder(dir, "b")]).unwrap();
     let said = Mutex::new(Vec::new());
     let progress = |words: &str| said.lock().unwrap().push(words.to_owned());
     let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &progress, looks: None };
@@ -64,43 +57,42 @@ fn several_are_left_and_joined_at_once() {
     assert!(!balancers.in_service(&Waiting::quietly(&process::never, None)).unwrap(), "in service means all");
     balancers.deregister(&waiting).unwrap();
     assert!(!dir.join("a").exists());
-    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
 fn failures_are_told_from_answers() {
-    let dir = tempdir("failures");
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
     let waiting = Waiting { locks: 1, interrupted: &process::never, progress: &|_| {}, looks: None };
     let soon = || Instant::now() + Duration::from_secs(1);
-    let never_ready = CommandLb { in_service: sh("echo no backend; exit 1"), ..folder(&dir, "a") };
+    let never_ready = CommandLb { in_service: sh("echo no backend; exit 1"), ..folder(dir, "a") };
     let error = resolve(vec![never_ready]).unwrap().register(soon(), &waiting).unwrap_err().to_string();
     assert!(error.contains("not in service") && error.contains("it says no: no backend"), "{error}");
-    let broken = CommandLb { in_service: sh("echo no such host >&2; exit 7"), ..folder(&dir, "a") };
+    let broken = CommandLb { in_service: sh("echo no such host >&2; exit 7"), ..folder(dir, "a") };
     let error =
         resolve(vec![broken]).unwrap().in_service(&Waiting::quietly(&process::never, None)).unwrap_err().to_string();
     assert!(error.contains("exit with 0 or 1") && error.contains("no such host"), "{error}");
-    let refuses = CommandLb { register: sh("echo pool is full >&2; exit 1"), ..folder(&dir, "a") };
-    let both = vec![refuses.clone(), folder(&dir, "b")];
+    let refuses = CommandLb { register: sh("echo pool is full >&2; exit 1"), ..folder(dir, "a") };
+    let both = vec![refuses.clone(), folder(dir, "b")];
     let error = resolve(both).unwrap().register(soon(), &waiting).unwrap_err().to_string();
     assert!(error.contains("command.register failed") && error.contains("pool is full"), "{error}");
     assert!(dir.join("b").exists(), "one that fails does not stop the other");
-    let empty = CommandLb { deregister: Vec::new(), ..folder(&dir, "a") };
+    let empty = CommandLb { deregister: Vec::new(), ..folder(dir, "a") };
     let error = resolve(vec![empty]).unwrap_err().to_string();
     assert!(error.contains("command.deregister is empty"), "{error}");
-    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
 fn an_interruption_ends_the_wait() {
-    let dir = tempdir("interruption");
-    let never_ready = CommandLb { in_service: sh("exit 1"), ..folder(&dir, "a") };
+    let dir = tempdir().unwrap();
+    let dir = dir.path();
+    let never_ready = CommandLb { in_service: sh("exit 1"), ..folder(dir, "a") };
     let started = Instant::now();
     let interrupted = || started.elapsed() > Duration::from_secs(1);
     let waiting = Waiting { locks: 1, interrupted: &interrupted, progress: &|_| {}, looks: None };
     let error = resolve(vec![never_ready]).unwrap().register(started + Duration::from_secs(60), &waiting).unwrap_err();
     assert_eq!(error.to_string(), "interrupted");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
-    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

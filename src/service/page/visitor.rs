@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use crate::{
     config::{PublicUrl, TrustedProxy, is_loopback},
@@ -115,9 +116,7 @@ impl Visitor {
     /// Refuses a form that was not made for this visitor.
     pub fn has_sent(&self, request: &Request) -> ApiResult<()> {
         let (form, expected) = (super::form(request)?, self.form_token());
-        let shown = form.get("form_token");
-        let difference = shown.bytes().zip(expected.bytes()).fold(0, |all, (a, b)| all | (a ^ b));
-        if shown.len() == expected.len() && difference == 0 {
+        if form.get("form_token").as_bytes().ct_eq(expected.as_bytes()).into() {
             return Ok(());
         }
         Err(ApiError::new(Kind::Forbidden, "this form is of another session: go back, reload the page, and try again"))
