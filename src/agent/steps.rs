@@ -139,12 +139,25 @@ impl BoxRole<'_> {
     pub(crate) fn check_way_back(&self) -> Result<(), StepError> {
         self.project.check_health(&self.role.health)?;
         let state = self.journal.state();
-        let Some(good) = &state.good else { return Ok(()) };
+        let Some(good) = &state.good else { return Ok(self.check_former_role()?) };
         // A box that is out already has no other way than forward.
         if state.work.is_none() {
             Project::check_mounts(&good.rendered)?;
         }
         Ok(self.project.check_way_back(&self.setup_of(good).run_by, &good.rendered, self.rendered()?)?)
+    }
+
+    /// A role that was renamed has no release of its own yet: the old one's containers may run behind its load balancers.
+    fn check_former_role(&self) -> Result<()> {
+        for good in self.journal.good_on_this_box()? {
+            let Some(setup) = good.setup else { continue };
+            let mut balancers = setup.load_balancers.iter();
+            let shared = balancers.any(|entry| self.role.load_balancers.contains(entry));
+            if shared && !self.config.roles.contains_key(&good.rendered.vars().role) {
+                self.project.check_project(&setup.run_by)?;
+            }
+        }
+        Ok(())
     }
 
     /// Fetches the images, before any lock: a registry that fails costs no capacity. It may even be away where the tag has

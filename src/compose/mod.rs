@@ -124,16 +124,8 @@ impl Project {
 
     /// Refuses what this box could not undo, before it leaves: `old` runs here, by `kept`, and `new` is to come.
     pub fn check_way_back(&self, kept: &RunBy, old: &Rendered, new: &Rendered) -> Result<()> {
-        let RunBy { program, project, .. } = kept;
-        let left = |container: &Container| container.state == ContainerState::Running;
-        if *project != self.name && self.containers_of(project)?.iter().any(left) {
-            bail!(
-                "containers of the compose project {project} still run here, and this role's project is {} now: name \
-                 it {project} again, or take the box out by hand and run `{} --project-name {project} down`",
-                self.name,
-                self.program.join(" ")
-            );
-        }
+        self.check_project(kept)?;
+        let RunBy { program, .. } = kept;
         // Version 2 starts what version 1 rendered, and not the other way round.
         if old.is_by_version_2() && !new.is_by_version_2() && !self.is_there(kept) {
             let program = program.join(" ");
@@ -141,6 +133,21 @@ impl Project {
                 "this box could not go back to {}: {program} rendered it, and does not work here any more. Install it \
                  again until another release has worked here",
                 old.vars().tag
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses a project while containers of the one that `kept` names still run: they hold its ports.
+    pub fn check_project(&self, kept: &RunBy) -> Result<()> {
+        let project = &kept.project;
+        let left = |container: &Container| container.state == ContainerState::Running;
+        if *project != self.name && self.containers_of(project)?.iter().any(left) {
+            bail!(
+                "containers of the compose project {project} still run here, and this role's project is {} now: name \
+                 it {project} again, or take the box out by hand and run `{} --project-name {project} down`",
+                self.name,
+                self.program.join(" ")
             );
         }
         Ok(())

@@ -104,6 +104,25 @@ fn a_project_that_was_renamed_is_refused_before_the_box_leaves() {
     goes_back_with_another_tag(&fleet, "v3");
 }
 
+#[test]
+fn a_role_that_was_renamed_with_its_project_is_refused_before_the_box_leaves() {
+    require_fleet!();
+    let fleet = on_v1();
+    let node = fleet.node(1);
+    let (old, file) = (node.project("app"), node.compose_file("app"));
+    node.configure(|config| {
+        let mut app = config["roles"]["app"].take();
+        app["project"] = format!("{old}-web").into();
+        app["compose_file"] = json!(file);
+        app["compose_service"] = "app".into();
+        config["roles"] = json!({ "web": app });
+    });
+    let said = node.deployctl(&["run", "-r", "web", "-t", "v1"]).expect(1);
+    assert!(said.stderr.contains(&format!("containers of the compose project {old} still run here")), "{said}");
+    assert!(node.in_service(), "it left its load balancer");
+    assert_eq!(node.serves("app").as_deref(), Some("v1"));
+}
+
 fn goes_back_with_another_tag(fleet: &Fleet, tag: &str) {
     fleet.publish(tag, Behaviour::Exits);
     fleet.start(tag).wait_state("broken");
