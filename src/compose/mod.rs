@@ -218,6 +218,8 @@ impl Project {
             warn!("{}, of the service {}, goes: it is not in what is started", container.name, container.service);
         }
         let before = Restarts::of(&containers);
+        // Neither version starts one that somebody paused.
+        let recreate = recreate || containers.iter().any(|container| container.state == ContainerState::Paused);
         let mut program = self.compose().up(&rendered.text(), rendered.vars(), recreate);
         // Version 1 has no such flag, and fetches nothing that is here.
         if rendered.is_by_version_2() {

@@ -131,6 +131,18 @@ with_both! {
         project.wait_healthy(&again, &health(), &before, None, &never).unwrap();
     };
 
+    a_container_that_was_paused_is_made_anew => |version| {
+        let lab = Lab::new();
+        lab.push("v1", Behaviour::Good);
+        lab.file("");
+        let project = lab.project(version);
+        let rendered = deploy(&project, "v1").unwrap();
+        lab.engine.docker(&["pause", &project.container().unwrap().unwrap().id]);
+        assert!(!project.is_healthy_now(&rendered, &health()).unwrap());
+        let before = project.up(&rendered, false, &never).unwrap();
+        project.wait_healthy(&rendered, &health(), &before, None, &never).unwrap();
+    };
+
     a_helper_that_needs_two_tries_is_no_broken_release => |version| {
         let lab = Lab::new();
         lab.push("v1", Behaviour::Good);
