@@ -63,8 +63,10 @@ pub fn bring_in(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
             return Ok(Exit::Cancelled);
         };
         let mut box_role = BoxRole::open(config, &who, role, shutdown.clone())?;
-        if box_role.journal.state().kept_out.is_none() {
-            info!("{} was not kept out", box_role.name);
+        // It comes back like any box that is out, also where Redis has forgotten it, or somebody has freed it there.
+        match box_role.journal.state().kept_out.clone() {
+            Some(kept) => box_role.assert_kept_out(&kept)?,
+            None => info!("{} was not kept out", box_role.name),
         }
         box_role.journal.update(|state| state.kept_out = None)?;
         info!("{} may serve again: {reason}", box_role.name);
@@ -114,16 +116,20 @@ impl BoxRole<'_> {
         Ok(doc.map_or(0, |doc| doc.schema))
     }
 
-    /// A box that a person keeps out has no part in the deploy that rolls: it says so, and nobody waits for it. A Redis
-    /// that came back empty learns that it is out.
-    pub(crate) fn say_left_alone(&mut self, current: Option<&Current>, observed: &Observation) -> Result<()> {
-        let Some(reason) = &observed.kept_out else { return Ok(()) };
+    /// Tells Redis, which may have come back empty, that a person keeps the box out, and why.
+    fn assert_kept_out(&mut self, reason: &str) -> Result<()> {
         let (name, id) = (self.name.clone(), format!("hand.{}", self.name));
         let ttl = u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX);
         let (phase, detail, suffix, token, epoch) = (None, None, None, None, None);
-        let hand = Some(reason.as_str());
+        let hand = Some(reason);
         let says = RenewRequest { name: &name, deploy: &id, phase, detail, suffix, token, ttl, out: true, hand, epoch };
-        self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&says))?;
+        self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&says)).map(drop)
+    }
+
+    /// A box that a person keeps out has no part in the deploy that rolls: it says so, and nobody waits for it.
+    pub(crate) fn say_left_alone(&mut self, current: Option<&Current>, observed: &Observation) -> Result<()> {
+        let Some(reason) = &observed.kept_out else { return Ok(()) };
+        self.assert_kept_out(reason)?;
         let Some(deploy) = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling) else {
             return Ok(());
         };

@@ -110,12 +110,22 @@ fn a_box_without_a_configuration_of_the_role_says_so_in_the_deploy() {
 }
 
 #[test]
-fn a_box_that_is_kept_out_where_nothing_was_deployed_is_listed() {
+fn a_box_that_is_kept_out_where_nothing_was_deployed_is_listed_and_comes_back_as_it_is() {
     require_fleet!();
     let fleet = Fleet::builder().boxes(1).switchboard().start();
-    fleet.node(1).deployctl(&["out", "-r", "app", "--reason", "new disk"]).ok();
-    let locks = fleet.deployctl(&["locks"]).ok();
-    assert!(locks.stdout.contains("box-1") && locks.stdout.contains("new disk"), "{locks}");
+    let node = fleet.node(1);
+    for unlocked in [false, true] {
+        node.deployctl(&["out", "-r", "app", "--reason", "new disk"]).ok();
+        let locks = fleet.deployctl(&["locks"]).ok();
+        assert!(locks.stdout.contains("box-1") && locks.stdout.contains("new disk"), "{locks}");
+        if unlocked {
+            let words = ["unlock", "-r", "app", "-e", "staging", "--box", "box-1", "--reason", "gone?", "--force"];
+            fleet.deployctl(&words).ok();
+        }
+        node.deployctl(&["in", "-r", "app"]).ok();
+        assert!(node.in_service(), "unlocked: {unlocked}");
+        fleet.at_rest();
+    }
 }
 
 #[test]

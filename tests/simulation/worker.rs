@@ -33,14 +33,18 @@ pub fn wake(fleet: &Fleet, at: usize, trigger: Trigger) {
         machine.mark |= machine.worker.is_some() && trigger == Trigger::Heal;
         machine.worker.is_some() || !machine.up
     });
-    if busy {
-        return;
+    if !busy {
+        run(fleet, at, async move |fleet, process| work(&fleet, process, at, trigger).await);
     }
+}
+
+/// Runs `what` as the worker of the box, and another one when somebody has left a mark meanwhile.
+fn run(fleet: &Fleet, at: usize, what: impl AsyncFnOnce(Fleet, ProcessId) -> Result<()> + 'static) {
     let process = fleet.clock.process();
     fleet.machine(at, |machine| machine.worker = Some(process));
     let theirs = fleet.clone();
     fleet.clock.spawn(process, async move {
-        if let Err(error) = work(&theirs, process, at, trigger).await {
+        if let Err(error) = what(theirs.clone(), process).await {
             theirs.tell(format!("{}: its worker ends: {error:#}", theirs.name(at)));
         }
         let marked = theirs.machine(at, |machine| {
@@ -60,7 +64,13 @@ async fn work(fleet: &Fleet, process: ProcessId, at: usize, mut trigger: Trigger
         worker.assert_out().await?;
         let current = worker.current().await?;
         let Answer::Record(newest) = worker.ask_patiently(Ask::Current).await? else { unreachable!() };
-        let observed = worker.observe(current.as_ref()).await?;
+        let observed = match worker.observe(current.as_ref()).await {
+            Ok(observed) => observed,
+            Err(error) => {
+                worker.unable(current.as_ref(), &error.to_string()).await;
+                return Err(error);
+            }
+        };
         let plan = match decide(&trigger, current.as_ref(), newest.map_or(0, |doc| doc.schema), &observed) {
             Decision::Nothing(_) => return worker.say_left_alone(current.as_ref(), &observed).await,
             Decision::Refuse(Exit::Failed, why) => {
@@ -88,40 +98,35 @@ pub fn take_out(fleet: &Fleet, at: usize) {
         return;
     }
     fleet.tell(format!("ann takes {} out", fleet.name(at)));
-    let process = fleet.clock.process();
-    fleet.machine(at, |machine| machine.worker = Some(process));
-    let theirs = fleet.clone();
-    fleet.clock.spawn(process, async move {
-        let mut worker = Worker::open(&theirs, process, at);
-        let plan = by_hand(&theirs, at);
-        theirs.machine(at, |machine| machine.journal.kept_out = Some("disk".to_owned()));
+    run(fleet, at, async move |fleet, process| {
+        let mut worker = Worker::open(&fleet, process, at);
+        let plan = by_hand(&fleet, at);
+        fleet.machine(at, |machine| machine.journal.kept_out = Some("disk".to_owned()));
         if let Err(error) = worker.take_out(&plan).await {
             let left = worker.is_out();
             worker.recover(&plan, error).await;
-            theirs.machine(at, |machine| {
+            fleet.machine(at, |machine| {
                 if !left || machine.journal.work.is_none() {
                     machine.journal.kept_out = None;
                 }
             });
         }
-        let marked = theirs.machine(at, |machine| {
-            machine.worker = None;
-            std::mem::take(&mut machine.mark)
-        });
-        if marked {
-            wake(&theirs, at, Trigger::Heal);
-        }
+        Ok(())
     });
 }
 
 /// `deployctl in`.
 pub fn bring_in(fleet: &Fleet, at: usize) {
-    let may = fleet.machine(at, |machine| machine.worker.is_none() && machine.up && machine.journal.kept_out.is_some());
-    if may {
-        fleet.tell(format!("ann brings {} in", fleet.name(at)));
+    let (busy, kept) = fleet.machine(at, |m| (m.worker.is_some() || !m.up, m.journal.kept_out.clone()));
+    let Some(kept) = kept.filter(|_| !busy) else { return };
+    fleet.tell(format!("ann brings {} in", fleet.name(at)));
+    run(fleet, at, async move |fleet, process| {
+        let worker = Worker::open(&fleet, process, at);
+        worker.assert_kept_out(&kept).await?;
         fleet.machine(at, |machine| machine.journal.kept_out = None);
-        wake(fleet, at, Trigger::Return);
-    }
+        work(&fleet, process, at, Trigger::Return).await?;
+        if worker.ask_out().await? { worker.return_as_it_is().await } else { Ok(()) }
+    });
 }
 
 fn by_hand(fleet: &Fleet, at: usize) -> Plan {
@@ -231,6 +236,11 @@ impl Worker {
         self.ask_patiently(Ask::Renew(says)).await.map(drop)
     }
 
+    async fn ask_out(&self) -> Result<bool> {
+        let Answer::Truth(out) = self.ask_patiently(Ask::IsOut).await? else { unreachable!() };
+        Ok(out)
+    }
+
     async fn current(&self) -> Result<Option<Current>> {
         let (begun, mut wait, fleet) = (self.fleet.now(), 200, &self.fleet);
         let patience = ms(fleet.config.command_timeout);
@@ -248,7 +258,7 @@ impl Worker {
 
     async fn observe(&self, current: Option<&Current>) -> Result<Observation> {
         let rolling = current.map(|current| &current.deploy).filter(|deploy| deploy.state == State::Rolling);
-        let Answer::Truth(out) = self.ask_patiently(Ask::IsOut).await? else { unreachable!() };
+        let out = self.ask_out().await?;
         let Answer::Record(complete) = self.ask_patiently(Ask::Complete).await? else { unreachable!() };
         let (mut row, mut done) = (None, 0);
         if let Some(deploy) = rolling {
@@ -296,10 +306,22 @@ impl Worker {
         }
     }
 
+    async fn assert_kept_out(&self, reason: &str) -> Result<()> {
+        let (deploy, hand) = (format!("hand.{}", self.name), Some(reason.to_owned()));
+        self.ask_patiently(Ask::Renew(Renewal { deploy, hand, out: true, ..Renewal::default() })).await.map(drop)
+    }
+
+    async fn return_as_it_is(&self) -> Result<()> {
+        self.fleet.clock.sleep(self.fleet.dice(|dice| dice.between(500, 6000))).await;
+        self.fleet.machine(self.at, Machine::comes_back);
+        let finish = Finish { in_service: true, ..Finish::default() };
+        let deploy = format!("hand.{}", self.name);
+        self.ask_patiently(Ask::Finish { deploy, held: None, finish }).await.map(drop)
+    }
+
     async fn say_left_alone(&self, current: Option<&Current>, observed: &Observation) -> Result<()> {
         let Some(reason) = &observed.kept_out else { return Ok(()) };
-        let (deploy, hand) = (format!("hand.{}", self.name), Some(reason.clone()));
-        self.ask_patiently(Ask::Renew(Renewal { deploy, hand, out: true, ..Renewal::default() })).await?;
+        self.assert_kept_out(reason).await?;
         if let Some(deploy) = current.map(|c| &c.deploy).filter(|deploy| deploy.state == State::Rolling) {
             self.take_part_as(&deploy.id, Phase::Cancelled, &format!("out by hand: {reason}")).await;
         }
@@ -376,8 +398,7 @@ impl Worker {
         if !plan.locked {
             return Ok(());
         }
-        let Answer::Truth(out) = self.ask_patiently(Ask::IsOut).await? else { unreachable!() };
-        if !out {
+        if !self.ask_out().await? {
             return Ok(());
         }
         self.wait_for_lock(plan).await?;
