@@ -14,12 +14,17 @@ const PLACE: [(&str, &str); 2] = [("role", "app"), ("environment", "staging")];
 /// A release that nobody has had yet.
 pub fn publish(fleet: &Fleet, quality: Quality) -> Option<Tag> {
     let tag: Tag = format!("v{}", fleet.releases.borrow().len() + 1).parse().unwrap();
-    let (status, _) = service::call(fleet, "POST", &["v1", "releases"], &[], &json!({"role": "app", "tag": tag}))?;
-    if status >= 300 {
+    if !tell_of(fleet, &tag) {
         return None;
     }
     fleet.releases.borrow_mut().insert(tag.clone(), quality);
     Some(tag)
+}
+
+/// Tells the service of a release.
+pub fn tell_of(fleet: &Fleet, tag: &Tag) -> bool {
+    let told = service::call(fleet, "POST", &["v1", "releases"], &[], &json!({"role": "app", "tag": tag}));
+    told.is_some_and(|(status, _)| status < 300)
 }
 
 pub fn start(fleet: &Fleet, tag: &Tag, how: &Json) -> Option<u16> {

@@ -5,7 +5,7 @@ use deployctl::{agent::plan::Trigger, names::Tag};
 use crate::{
     model::engine::Mistake,
     simulation::{
-        fleet::{Fleet, Quality, shown},
+        fleet::{Fleet, shown},
         person,
         promises::{Promises, check_marks},
         server, service,
@@ -80,8 +80,11 @@ async fn timers(fleet: Fleet) {
 
 /// People and troubles, until they end; then everything is put right.
 async fn life(fleet: Fleet, ends: i64, troubles: Vec<Trouble>) {
-    person::publish(&fleet, Quality::Good);
-    person::start(&fleet, &"v1".parse().unwrap(), &serde_json::json!({}));
+    let first: Tag = "v1".parse().unwrap();
+    // What some boxes run nobody has deployed.
+    if fleet.dice(|dice| dice.percent(80)) && person::tell_of(&fleet, &first) {
+        person::start(&fleet, &first, &serde_json::json!({}));
+    }
     fleet.clock.sleep(40_000).await;
     let mut dead = 0;
     while fleet.now() < ends {
