@@ -110,7 +110,7 @@ fn a_worker_that_vanished_while_it_was_out_is_lost_and_counts_to_the_end() {
     on_redis(|world| {
         world.begin("d", &["a", "b", "c"], "1/3");
         let mut a = world.worker("a", "d");
-        a.ttl = Duration::from_millis(100);
+        a.ttl = Duration::from_secs(1);
         a.go_out();
         let mut b = world.worker("b", "d");
         world.look("d", &alive(&["a", "b", "c"]), &expired());
