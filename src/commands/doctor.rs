@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, access, statvfs};
 
 use crate::{
     agent::wake,
@@ -31,6 +31,9 @@ type Finding = Result<String>;
 
 /// How long a program may take to say its version.
 const VERSION: Duration = Duration::from_secs(20);
+
+/// The bytes that a box must be able to write: its journals hold whole compose files.
+const ROOM: u64 = 1 << 20;
 
 /// How long all load balancers together, or a compose file, may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -160,6 +163,10 @@ fn writable(folder: &Path) -> Finding {
     let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     access(there, Access::WRITE_OK | Access::EXEC_OK)
         .with_context(|| format!("cannot write into {}: run as root, or set state_dir", there.display()))?;
+    let disk = statvfs(there).with_context(|| format!("cannot look at the disk of {}", there.display()))?;
+    if disk.f_bfree.saturating_mul(disk.f_frsize) < ROOM {
+        bail!("the disk of {} is full: make room, for example by `docker image prune`", there.display());
+    }
     let yet = if there == folder { "can be written" } else { "can be made" };
     Ok(format!("{} {yet}", folder.display()))
 }

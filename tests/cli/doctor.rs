@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -60,6 +61,17 @@ fn a_damaged_journal_is_a_finding() {
     let output = doctor(&scope, &config).expect(1);
     let line = line(&output, "app, journal");
     assert!(line.starts_with('✗') && line.contains("move it away"), "{line}");
+}
+
+#[test]
+fn a_full_disk_is_a_finding() {
+    let scope = Scope::new();
+    let state = scope.subdir("state");
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&state)).ok();
+    let output = doctor(&scope, &json!({ "state_dir": state, "roles": {"app": {"load_balancers": []}} }));
+    run(Command::new("umount").arg(&state)).ok();
+    let line = line(&output, "state_dir");
+    assert!(line.starts_with('✗') && line.contains("is full"), "{line}");
 }
 
 #[test]
