@@ -12,10 +12,10 @@ pub use self::{
         Audit, AuditEntry, Completed, Deploys, Freeze, Freezes, NewBlame, NewCancel, NewDeploy, NewFreeze, NewMove,
         NewPause, NewRelease, Releases, Running, RunningBoxes,
     },
-    deploy::{BoxRow, Deploy, Kind, LAST_WORDS, Pause, Phase, STAYS_OUT, State, Step},
+    deploy::{BoxRow, Deploy, Kind, LAST_WORDS, Pause, Phase, STAYS_OUT, State, Step, ZoneRow},
     promotion::{Approval, Promoted, Promotion, PromotionState},
 };
-use crate::names::{BoxName, Environment, Role, Tag};
+use crate::names::{BoxName, Environment, Role, Tag, ZoneName};
 
 /// Defines an enum of machine words that reads, writes and displays as those words.
 macro_rules! words {
@@ -115,6 +115,9 @@ pub struct LockRow {
     /// The holder.
     #[serde(rename = "box")]
     pub name: BoxName,
+    /// Its zone, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
     /// The deploy it was taken for; a hand's when it begins with `hand.`.
     pub deploy: String,
     /// RFC 3339, UTC.
@@ -131,6 +134,9 @@ pub struct OutRow {
     /// Which.
     #[serde(rename = "box")]
     pub name: BoxName,
+    /// Its zone, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
     /// The deploy that took it out.
     pub deploy: String,
     /// RFC 3339, UTC.

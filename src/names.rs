@@ -3,7 +3,7 @@
 //! They come from the network, from Serf tags and from people, and end up in Redis keys, file names and argument
 //! lists. A value of one of these types has been checked, so nothing downstream has to ask again.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,16 @@ name!(
         c.is_ascii_alphanumeric()
     })
 );
+
+name!(
+    /// Boxes that fail together: a rack, or a cloud's availability zone.
+    ZoneName, "a zone", "use 1 to 63 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit", |text| is_word(text, 63, |c| {
+        c.is_ascii_alphanumeric()
+    })
+);
+
+/// The zone of each box that has one.
+pub type Zones = BTreeMap<BoxName, ZoneName>;
 
 fn is_label(text: &str) -> bool {
     is_word(text, 63, |c| c.is_ascii_alphanumeric()) && !text.contains(|c: char| c == '.' || c.is_ascii_uppercase())

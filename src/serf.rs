@@ -9,7 +9,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::{
-    names::Place,
+    names::{BadName, Place, ZoneName},
     process::{self, Failure, Program},
     secret::Secret,
     tags,
@@ -47,6 +47,11 @@ impl Member {
     pub fn is_live_in(&self, place: &Place) -> bool {
         let tag = |name| self.tags.get(name).map_or("", String::as_str);
         self.status == Status::Alive && tags::matches(tag("images"), tag("environment"), place)
+    }
+
+    /// Its zone by the tag `zone_tag`: none without it. Refuses what is no name; that member counts as one without a zone.
+    pub fn zone(&self, zone_tag: &str) -> Result<Option<ZoneName>, BadName> {
+        tags::zone(&self.tags, zone_tag)
     }
 }
 

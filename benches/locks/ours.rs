@@ -9,7 +9,7 @@ use std::{
 use deployctl::{
     api::Phase,
     coordination::{AcquireReply, Coordinator, DeployRecord, Finish, Held, RedisConnection, new_token},
-    names::{BoxName, Place},
+    names::{BoxName, Place, Zones},
     secret::Secret,
 };
 
@@ -33,7 +33,7 @@ pub fn begin(redis: &Redis, boxes: &[BoxName], max_parallel: &str) {
         "id": "d", "role": "app", "environment": "staging", "tag": "v2", "kind": "deploy", "by": "bench", "max_parallel": max_parallel,
     });
     let doc: DeployRecord = serde_json::from_value(doc).unwrap();
-    locks(redis).begin(&doc, boxes, false, false, None).unwrap();
+    locks(redis).begin(&doc, boxes, &Zones::new(), false, false, None).unwrap();
 }
 
 fn acquire(locks: &mut Coordinator, name: &BoxName) -> Option<Held> {
@@ -56,7 +56,7 @@ pub fn arrive(redis: &Redis) -> Arrival {
             let (names, start, known, mut locks) = (&names, &start, &known, locks(redis));
             scope.spawn(move || {
                 start.wait();
-                locks.join(name, "d", names, false, None).unwrap();
+                locks.join(name, "d", names, &Zones::new(), false, None).unwrap();
                 let held = acquire(&mut locks, name);
                 known.wait();
                 if held.is_none() {
@@ -84,7 +84,7 @@ pub fn wait(redis: &Redis) -> f64 {
     acquire(&mut holder, &names[WAITING]).unwrap();
     let mut waiting: Vec<Coordinator> = names[..WAITING].iter().map(|_| locks(redis)).collect();
     for (locks, name) in waiting.iter_mut().zip(&names) {
-        locks.join(name, "d", &[], false, None).unwrap();
+        locks.join(name, "d", &[], &Zones::new(), false, None).unwrap();
     }
     forget_statistics(redis);
     let until = Instant::now() + WATCHED;
@@ -113,7 +113,7 @@ pub fn hand_over(redis: &Redis, waiters: usize) -> f64 {
             let (mut locks, hands) = (locks(redis), &hands);
             scope.spawn(move || {
                 while hands.go_on() {
-                    locks.join(name, "d", &[], true, None).unwrap();
+                    locks.join(name, "d", &[], &Zones::new(), true, None).unwrap();
                     let Some(held) = wait_for_lock(&mut locks, name, hands) else { return };
                     hands.taken();
                     locks.leave(name, "d", &held, TTL, None, &[]).unwrap();

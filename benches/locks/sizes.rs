@@ -6,7 +6,7 @@ use std::time::Duration;
 use deployctl::{
     api::Phase,
     coordination::{AcquireReply, Coordinator, Finish, Held, Members, RenewRequest, Timeouts, new_token},
-    names::BoxName,
+    names::{BoxName, Zones},
 };
 
 use crate::{forget, ours, support::Redis};
@@ -73,7 +73,7 @@ pub fn ours(redis: &Redis, size: usize) -> Column {
     ours::begin(redis, &names, "1/3");
     let mut locks = ours::locks(redis);
     let before = processor(redis);
-    let join = each(redis, size, |at| drop(locks.join(&names[at], "d", &names, false, None).unwrap()));
+    let join = each(redis, size, |at| drop(locks.join(&names[at], "d", &names, &Zones::new(), false, None).unwrap()));
     let mut held: Vec<Option<Held>> = vec![];
     let grant = each(redis, size, |at| held.push(acquire(&mut locks, &names[at])));
     let arrived = processor(redis) - before;

@@ -15,7 +15,7 @@ use crate::{
     client::{self, Client},
     config::Config,
     coordination::{Coordinator, Finish, Trouble},
-    names::{BoxName, Place, Role},
+    names::{BoxName, Place, Role, Zones},
     process::never,
     retry::retrying,
 };
@@ -52,7 +52,7 @@ pub fn without_configuration(config: &Config, who: &Identity, role: &Role, error
 fn take_part_as(locks: &mut Coordinator, name: &BoxName, id: &str, phase: Phase, detail: String) -> Result<()> {
     let finish = Finish { phase: Some(phase), detail: Some(detail), ..Finish::default() };
     retrying(AWAY, &never, Trouble::may_pass, || {
-        locks.join(name, id, &[], false, None)?;
+        locks.join(name, id, &[], &Zones::new(), false, None)?;
         locks.finish(name, id, None, &finish)
     })
     .map(drop)

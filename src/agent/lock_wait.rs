@@ -13,7 +13,7 @@ use super::{BoxRole, journal::Work, plan::Plan, step::SLACK, step_error::StepErr
 use crate::{
     api::{Kind, Phase, State},
     client,
-    coordination::{AcquireReply, Cancel, Finish, Hand, Held, LeaveReply, Refusal, Survey, new_token},
+    coordination::{AcquireReply, Cancel, Finish, Hand, HandZone, Held, LeaveReply, Refusal, Survey, new_token},
     load_balancer::Waiting,
     pause::jittered,
 };
@@ -59,7 +59,7 @@ impl BoxRole<'_> {
                     };
                 }
                 AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(stop, cancel)),
-                AcquireReply::Wait { wait, stands, epoch } => {
+                AcquireReply::Wait { wait, stands, epoch, .. } => {
                     if stands {
                         since = Instant::now();
                     }
@@ -191,6 +191,12 @@ impl BoxRole<'_> {
                 self.wait_aloud(&what, jittered(self.config.poll_interval * pauses))?;
                 Ok(false)
             }
+            LeaveReply::Refused { refused: Refusal::Zone, wait, .. } => {
+                self.give_back(plan)?;
+                let what = format!("waits: {}", wait.unwrap_or_default());
+                self.wait_aloud(&what, jittered(self.config.poll_interval))?;
+                Ok(false)
+            }
             LeaveReply::Refused { refused: Refusal::NotOwner | Refusal::Held, .. } => {
                 self.give_back(plan)?;
                 Ok(false)
@@ -216,9 +222,11 @@ impl BoxRole<'_> {
         if plan.joins {
             return Ok(None);
         }
-        let size = u32::try_from(self.live_boxes()?.len()).unwrap_or(u32::MAX);
+        let (boxes, zones) = self.live_boxes()?;
+        let size = u32::try_from(boxes.len()).unwrap_or(u32::MAX);
+        let zone = HandZone::of(&self.name, &boxes, &zones);
         let reason = (plan.kind == Kind::Manual).then(|| self.journal.state().kept_out.clone()).flatten();
-        Ok(Some(Hand { size, max_parallel: self.config.max_parallel, reason }))
+        Ok(Some(Hand { size, max_parallel: self.config.max_parallel, zone, reason }))
     }
 }
 

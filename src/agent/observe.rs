@@ -10,7 +10,7 @@ use crate::{
     api::{Current, Kind, Phase, State},
     coordination::RenewRequest,
     load_balancer::Waiting,
-    names::BoxName,
+    names::{BoxName, Zones},
     retry::retrying,
 };
 
@@ -71,26 +71,30 @@ impl BoxRole<'_> {
         Ok(project.runs(&good.rendered)? && project.is_healthy_now(&good.rendered, &setup.health)?)
     }
 
-    /// Live boxes of this place, by this box's own agent; itself always among them.
-    pub(crate) fn live_boxes(&mut self) -> Result<Vec<BoxName>> {
+    /// Live boxes of this place and their zones, by this box's own agent; itself always among them.
+    pub(crate) fn live_boxes(&mut self) -> Result<(Vec<BoxName>, Zones)> {
         let interrupted = self.interruption();
         let ask = || self.serf.members(&interrupted);
         let members = retrying(self.config.command_timeout, &interrupted, |_| true, ask)?;
-        let mut boxes: Vec<BoxName> = members
-            .iter()
-            .filter(|member| member.is_live_in(&self.place))
-            .filter_map(|member| match member.name.parse() {
-                Ok(name) => Some(name),
+        let (mut boxes, mut zones) = (Vec::new(), Zones::new());
+        for member in members.iter().filter(|member| member.is_live_in(&self.place)) {
+            let name: BoxName = match member.name.parse() {
+                Ok(name) => name,
                 Err(error) => {
                     warn!("a member of the fleet is left out: {error}");
-                    None
+                    continue;
                 }
-            })
-            .collect();
+            };
+            match member.zone(&self.config.zone_tag) {
+                Ok(zone) => zones.extend(zone.map(|zone| (name.clone(), zone))),
+                Err(error) => warn!("{name} counts as a box without a zone: {error}"),
+            }
+            boxes.push(name);
+        }
         if !boxes.contains(&self.name) {
             boxes.push(self.name.clone());
         }
-        Ok(boxes)
+        Ok((boxes, zones))
     }
 
     /// A box whose journal says that it is out says so to Redis before anything else. It may have been called gone while

@@ -257,6 +257,7 @@ mod tests {
             pause: None,
             gate: None,
             compare: None,
+            zones: Vec::new(),
             boxes: Vec::new(),
         };
         Current { deploy, latest }

@@ -38,10 +38,10 @@ impl BoxRole<'_> {
         if !plan.joins {
             return Ok(());
         }
-        let boxes = self.live_boxes()?;
+        let (boxes, zones) = self.live_boxes()?;
         let joined = self.retry_transient(self.config.command_timeout, |box_role| {
             let name = box_role.name.clone();
-            box_role.locks.join(&name, &plan.id, &boxes, plan.retry, None)
+            box_role.locks.join(&name, &plan.id, &boxes, &zones, plan.retry, None)
         })?;
         match joined {
             JoinReply::Refused { .. } | JoinReply::Seated { joined: false, .. } => Err(StepError::Ended),

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    names::{BoxName, Environment, Role, Tag},
+    names::{BoxName, Environment, Role, Tag, ZoneName},
     parallel::MaxParallel,
 };
 
@@ -155,9 +155,26 @@ pub struct Deploy {
     /// Where the change from `last_good` to `tag` can be read: `service.roles.*.repository` and both commits are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compare: Option<String>,
+    /// Its zones, by name; empty where there are fewer than two, and no rule for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneRow>,
     /// The boxes, by name; empty in lists.
     #[serde(default)]
     pub boxes: Vec<BoxRow>,
+}
+
+/// One zone of a deploy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneRow {
+    /// Which.
+    pub zone: ZoneName,
+    /// Its boxes that take part, less those that are gone.
+    pub size: u32,
+    /// How many of them may be out at once.
+    pub locks: u32,
+    /// None of its boxes lives: what it uses up is free for nobody else.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// The step that a deploy stands at: no box beyond it gets the release before it has passed.
@@ -202,6 +219,9 @@ pub struct BoxRow {
     pub name: BoxName,
     /// Where it stands.
     pub phase: Phase,
+    /// Its zone, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
     /// The tag that it runs, as far as known.
     #[serde(default)]
     pub tag: Option<Tag>,

@@ -13,7 +13,7 @@ use crate::{
     config::{Config, duration},
     exit::Exit,
     names::Place,
-    screen::{self, Cell, Paint, Style, age},
+    screen::{self, Cell, Paint, Style, age, drop_empty_column},
 };
 
 /// Runs the command.
@@ -50,30 +50,34 @@ pub fn places(service: &Client, filter: &Filter) -> Answer<BTreeSet<Place>> {
 pub fn lines(style: Style, place: &Place, locks: &Locks, now: Timestamp) -> Vec<String> {
     let mut lines = vec![style.paint(Paint::Bold, &place.to_string())];
     if !locks.locks.is_empty() {
-        let mut table = vec![Cell::headings(&["  LOCK", "BOX", "HELD FOR", "RENEWED", "EXPIRES IN", "DEPLOY"])];
+        let mut table = vec![Cell::headings(&["  LOCK", "BOX", "ZONE", "HELD FOR", "RENEWED", "EXPIRES IN", "DEPLOY"])];
         table.extend(locks.locks.iter().map(|lock| {
             vec![
                 Cell::plain(&format!("  {}", lock.suffix)),
                 Cell::plain(&lock.name),
+                Cell::plain(lock.zone.as_ref().map_or("", |zone| zone.as_str())),
                 Cell::plain(&age(now, &lock.since)),
                 Cell::plain(&format!("{} ago", age(now, &lock.renewed))),
                 Cell::plain(&duration::display(Duration::from_millis(lock.expires_in_ms))),
                 Cell::plain(&lock.deploy),
             ]
         }));
+        drop_empty_column(&mut table, 2);
         lines.extend(style.table(&table));
     }
     if !locks.out.is_empty() {
-        let mut table = vec![Cell::headings(&["  OUT", "FOR", "RENEWED", "BY", "REASON"])];
+        let mut table = vec![Cell::headings(&["  OUT", "ZONE", "FOR", "RENEWED", "BY", "REASON"])];
         table.extend(locks.out.iter().map(|out| {
             vec![
                 Cell::plain(&format!("  {}", out.name)),
+                Cell::plain(out.zone.as_ref().map_or("", |zone| zone.as_str())),
                 Cell::plain(&age(now, &out.since)),
                 Cell::plain(&format!("{} ago", age(now, &out.renewed))),
                 Cell::plain(&out.deploy),
                 Cell::plain(out.reason.as_deref().unwrap_or_default()),
             ]
         }));
+        drop_empty_column(&mut table, 1);
         lines.extend(style.table(&table));
     }
     lines

@@ -33,6 +33,7 @@ pub fn start(config: &Config, args: &Start, verbose: bool) -> Result<Exit> {
     if args.dry_run {
         let deploy = deploy?;
         screen::print([format!("would start {place}: {}", screen::headline(&deploy))])?;
+        screen::print(screen::zones(&deploy))?;
         screen::print(deploy.compare.iter().map(|compare| format!("what changes: {compare}")))?;
         return Ok(Exit::Done);
     }
@@ -74,6 +75,7 @@ fn follow(service: &Client, place: &Place, deploy: Result<Deploy, Error>, watch:
         Err(error) => return Err(error.into()),
     };
     screen::print([screen::headline(&deploy)])?;
+    screen::print(screen::zones(&deploy))?;
     screen::print(deploy.compare.iter().map(|compare| format!("what changes: {compare}")))?;
     if deploy.state == State::Queued {
         screen::print([format!("queued: it starts when what rolls for {place} has ended")])?;

@@ -54,6 +54,8 @@ pub struct Config {
     /// The local Serf agent's RPC address.
     pub serf_rpc_addr: String,
     serf_rpc_auth_file: Option<PathBuf>,
+    /// The Serf tag that names a box's zone.
+    pub zone_tag: String,
     /// This box; the Serf node name when absent.
     #[serde(rename = "box")]
     pub box_name: Option<BoxName>,
@@ -101,6 +103,7 @@ impl Default for Config {
             service_token: None,
             serf_rpc_addr: "127.0.0.1:7373".to_owned(),
             serf_rpc_auth_file: None,
+            zone_tag: "zone".to_owned(),
             box_name: None,
             environment: None,
             compose: None,

@@ -15,6 +15,9 @@
 //! | `free` | suffixes that may be free, sorted set | whatever frees a lock | – |
 //! | `full` | what the next box would wait for, text | `acquire` | after 2 s, or when a lock is freed |
 //! | `used`, `away`, `taking` | box → until when it counts, sorted sets: see `counts.lua` | with the lock, `out` and the row | – |
+//! | `used:ZONE`, `away:ZONE`, `taking:ZONE` | of them, the boxes of one zone | as they | – |
+//! | `zones` | box → its zone, of those that have one | `begin`, `join`, `acquire` by hand | – |
+//! | `zone_names` | the zones that boxes have or had since the last `begin`, set | with `zones` | – |
 //! | `counted` | what the counts were made from, text | every script | after 2 s: then they are made anew |
 //! | `out` | box → deploy, token, renewed, targets, `begun` (the deploy it left for); hash of JSON | `leave`, `renew`; `finish`, `end`, `unlock` remove | never |
 //! | `ended` | box → its last tokens that have ended | `finish`, `unlock` | – |
@@ -27,6 +30,8 @@
 //! | `deploy:ID:boxes` | box → phase, tag, detail, seen, since; hash of JSON | every script | 30 days |
 //! | `deploy:ID:remaining` | boxes in an unfinished phase | with the table | 30 days |
 //! | `deploy:ID:tally` | boxes by phase; `progress`, `begun`, `looked`, `thorough`, `fading`, `gap`, `gone_by_silence` | with the table | 30 days |
+//! | `deploy:ID:zones` | `ZONE size`, `ZONE gone`, `ZONE waits`, `ZONE expected` → how many boxes; absent where no box has a zone: see `zones.lua` | with the table | 30 days |
+//! | `deploy:ID:lost` | zones of two or more boxes none of which lives, set | `end` | 30 days |
 //! | `deploy:ID:working`, `deploy:ID:seen` | boxes that work, and others with an unfinished row → when they were heard of; sorted sets | with the table | 30 days |
 //! | `deploy:ID:members` | digests of the lists of boxes that the table holds already, set | `begin`, `join` | 30 days |
 //! | `deploy:ID:failed` | boxes that failed, set | with the table | 30 days |
@@ -101,6 +106,10 @@ impl PlaceKeys {
         self.named("out")
     }
 
+    pub(super) fn zones(&self) -> String {
+        self.named("zones")
+    }
+
     pub(super) fn running(&self) -> String {
         self.named("running")
     }
@@ -109,7 +118,7 @@ impl PlaceKeys {
         self.named("wake")
     }
 
-    /// A part of the deploy `id`: `record`, `boxes`, `remaining`, `tally`, `cancel`.
+    /// A part of the deploy `id`: `record`, `boxes`, `remaining`, `tally`, `cancel`, `zones`, `lost`.
     pub(super) fn of_deploy(&self, id: &str, part: &str) -> String {
         self.named(&format!("deploy:{id}:{part}"))
     }

@@ -34,12 +34,12 @@ pub use self::{
         AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, PauseReply, Refusal,
         RenewReply, UnlockReply,
     },
-    requests::{Finish, GateStep, Hand, Held, Members, RenewRequest, Survey, Timeouts},
+    requests::{Finish, GateStep, Hand, HandZone, Held, Members, RenewRequest, Survey, Timeouts},
 };
 use self::{keys::PlaceKeys, replies::GlanceReply, scripts::Script};
 use crate::{
     api::State,
-    names::{BoxName, Place},
+    names::{BoxName, Place, Zones},
 };
 
 /// The keys of one place, on a connection of their own.
@@ -84,18 +84,21 @@ impl Coordinator {
 
     // The service --------------------------------------------------------------------------------------------------
 
-    /// Starts `doc` on `boxes`. `epoch` is what the caller remembers of an earlier answer.
+    /// Starts `doc` on `boxes`, in their `zones`. `epoch` is what the caller remembers of an earlier answer.
     pub fn begin(
         &mut self,
         doc: &DeployRecord,
         boxes: &[BoxName],
+        zones: &Zones,
         supersede: bool,
         gated: bool,
         epoch: Option<&str>,
     ) -> Result<BeginReply> {
         self.call(
             Script::Begin,
-            &json!({"doc": doc, "boxes": boxes, "supersede": supersede, "gated": gated, "epoch": epoch}),
+            &json!({
+                "doc": doc, "boxes": boxes, "zones": zones, "supersede": supersede, "gated": gated, "epoch": epoch,
+            }),
         )
     }
 
@@ -157,12 +160,14 @@ impl Coordinator {
 
     // The box ------------------------------------------------------------------------------------------------------
 
-    /// Takes the place of `name` in `deploy` and adds the `boxes` that it sees. `retry`: a person insists.
+    /// Takes the place of `name` in `deploy` and adds the `boxes` that it sees, in their `zones`; a box that is not
+    /// among these stays in the zone that it had. `retry`: a person insists.
     pub fn join(
         &mut self,
         name: &BoxName,
         deploy: &str,
         boxes: &[BoxName],
+        zones: &Zones,
         retry: bool,
         epoch: Option<&str>,
     ) -> Result<JoinReply> {
@@ -175,7 +180,7 @@ impl Coordinator {
         }
         let mut boxes: Vec<&BoxName> = boxes.iter().collect();
         boxes.sort_unstable();
-        let mut args = json!({"box": name, "deploy": deploy, "retry": retry, "epoch": epoch});
+        let mut args = json!({"box": name, "deploy": deploy, "retry": retry, "epoch": epoch, "zone": zones.get(name)});
         // The list is long and nearly always known: its SHA-1, as Redis computes it, is sent first.
         let words: Vec<&str> = boxes.iter().map(|name| name.as_str()).collect();
         args["digest"] = json!(redis::Script::new(&words.join(",")).get_hash());
@@ -183,6 +188,7 @@ impl Coordinator {
             return Ok(reply);
         }
         args["boxes"] = json!(boxes);
+        args["zones"] = json!(zones);
         self.call(Script::Join, &args)
     }
 

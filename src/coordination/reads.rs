@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Deploy, LockRow, Locks as LocksAnswer, OutRow, Phase},
-    names::BoxName,
+    names::{BoxName, Zones},
 };
 
 impl Coordinator {
@@ -78,11 +78,16 @@ impl Coordinator {
     /// What `doc` looks like from outside. Without its boxes it costs the same however many there are.
     pub fn show(&mut self, doc: &DeployRecord, with_boxes: bool) -> Result<Deploy> {
         let [boxes, tally, remaining] = ["boxes", "tally", "remaining"].map(|part| self.keys.of_deploy(&doc.id, part));
-        let (rows, gone, remaining): (u32, Option<u32>, Option<u32>) = self
-            .store
-            .with(|connection| redis::pipe().hlen(&boxes).hget(&tally, "gone").get(&remaining).query(connection))?;
+        let [zones, lost] = ["zones", "lost"].map(|part| self.keys.of_deploy(&doc.id, part));
+        let (rows, gone, remaining, zones, lost): (u32, Option<u32>, Option<u32>, HashMap<String, i64>, Vec<String>) =
+            self.store.with(|connection| {
+                let mut pipe = redis::pipe();
+                pipe.hlen(&boxes).hget(&tally, "gone").get(&remaining).hgetall(&zones).smembers(&lost);
+                pipe.query(connection)
+            })?;
+        let zones = records::zones(doc, &zones, &lost);
         if let (false, Some(remaining)) = (with_boxes, remaining) {
-            return Ok(records::summary(doc, rows.saturating_sub(gone.unwrap_or(0)), remaining));
+            return Ok(Deploy { zones, ..records::summary(doc, rows.saturating_sub(gone.unwrap_or(0)), remaining) });
         }
         let rows: HashMap<String, String> = self.store.command(&["HGETALL", &boxes])?;
         let rows: HashMap<String, Row> = rows
@@ -90,7 +95,7 @@ impl Coordinator {
             .map(|(name, text)| serde_json::from_str(&text).map(|row| (name, row)))
             .collect::<Result<_, _>>()
             .context(boxes)?;
-        let deploy = records::deploy(doc, rows, remaining);
+        let deploy = Deploy { zones, ..records::deploy(doc, rows, &self.zones()?, remaining) };
         Ok(if with_boxes { deploy } else { Deploy { boxes: Vec::new(), ..deploy } })
     }
 
@@ -107,6 +112,13 @@ impl Coordinator {
             }
         }
         Ok(found)
+    }
+
+    /// The zone of each box of the place that has one, as the last deploy found it.
+    pub fn zones(&mut self) -> Result<Zones> {
+        let zones: HashMap<String, String> = self.store.command(&["HGETALL", &self.keys.zones()])?;
+        // What is no name is somebody else's doing, and no zone.
+        Ok(zones.into_iter().filter_map(|(name, zone)| Some((name.parse().ok()?, zone.parse().ok()?))).collect())
     }
 
     /// Which tag each box runs.
@@ -127,14 +139,16 @@ impl Coordinator {
         let keys: Vec<String> = (1..=top).map(|suffix| self.keys.lock(suffix)).collect();
         let words: Vec<&str> = ["MGET"].into_iter().chain(keys.iter().map(String::as_str)).collect();
         let texts: Vec<Option<String>> = self.store.command(&words)?;
-        let mut answer = LocksAnswer::default();
+        let (mut answer, zones) = (LocksAnswer::default(), self.zones()?);
         for (suffix, (key, text)) in (1..).zip(keys.iter().zip(texts)) {
             let Some(text) = text else { continue };
             let lock = StoredLock::read(&text);
             let left: i64 = self.store.command(&["PTTL", key])?;
+            let name = lock.holder().map_or_else(|| "unknown".parse().map_err(|e| anyhow!("{key}: {e}")), Ok)?;
             answer.locks.push(LockRow {
                 suffix,
-                name: lock.holder().map_or_else(|| "unknown".parse().map_err(|e| anyhow!("{key}: {e}")), Ok)?,
+                zone: zones.get(&name).cloned(),
+                name,
                 deploy: lock.deploy,
                 since: rfc3339(lock.since),
                 renewed: rfc3339(lock.renewed),
@@ -144,11 +158,12 @@ impl Coordinator {
         let outs: HashMap<String, String> = self.store.command(&["HGETALL", &self.keys.out()])?;
         for (name, text) in outs {
             // One entry that somebody else wrote must not hide the others.
-            let (Ok(name), entry) = (name.parse(), OutEntry::read(&text)) else {
+            let (Ok(name), entry) = (name.parse::<BoxName>(), OutEntry::read(&text)) else {
                 log::warn!("{} has an entry that is no box's: {}", self.keys.out(), crate::names::quoted(&name));
                 continue;
             };
             answer.out.push(OutRow {
+                zone: zones.get(&name).cloned(),
                 name,
                 deploy: entry.deploy,
                 since: rfc3339(entry.since),

@@ -1,13 +1,13 @@
 //! Deploys as Redis keeps them, and how they read outside.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{BoxRow, Deploy, Kind, Pause, Phase, State, Step},
-    names::{BoxName, Environment, Role, Tag},
+    api::{BoxRow, Deploy, Kind, Pause, Phase, State, Step, ZoneRow},
+    names::{BoxName, Environment, Role, Tag, ZoneName, Zones},
     parallel::MaxParallel,
 };
 
@@ -110,7 +110,7 @@ pub fn rfc3339(milliseconds: i64) -> String {
 }
 
 /// Joins a document and its table into what the API shows.
-pub(super) fn deploy(doc: &DeployRecord, rows: HashMap<String, Row>, remaining: Option<u32>) -> Deploy {
+pub(super) fn deploy(doc: &DeployRecord, rows: HashMap<String, Row>, zones: &Zones, remaining: Option<u32>) -> Deploy {
     let count = |counts: fn(Phase) -> bool| {
         u32::try_from(rows.values().filter(|row| counts(row.phase)).count()).unwrap_or(u32::MAX)
     };
@@ -120,7 +120,8 @@ pub(super) fn deploy(doc: &DeployRecord, rows: HashMap<String, Row>, remaining: 
         .into_iter()
         .filter_map(|(name, row)| {
             let name: BoxName = name.parse().ok()?;
-            Some(BoxRow { name, phase: row.phase, tag: row.tag, since: rfc3339(row.since), detail: row.detail })
+            let zone = zones.get(&name).cloned();
+            Some(BoxRow { name, phase: row.phase, zone, tag: row.tag, since: rfc3339(row.since), detail: row.detail })
         })
         .collect();
     boxes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -165,6 +166,23 @@ pub(super) fn summary(doc: &DeployRecord, size: u32, remaining: u32) -> Deploy {
         }),
         gate: None,
         compare: None,
+        zones: Vec::new(),
         boxes: Vec::new(),
     }
+}
+
+/// The zones of a deploy, from what the scripts count of them, `ZONE size` and `ZONE gone`; empty where there are fewer
+/// than two.
+pub(super) fn zones(doc: &DeployRecord, counts: &HashMap<String, i64>, lost: &[String]) -> Vec<ZoneRow> {
+    let names: BTreeSet<&str> =
+        counts.keys().filter_map(|field| field.rsplit_once(' ')).map(|(zone, _)| zone).collect();
+    let rows = names.into_iter().filter_map(|name| {
+        let count =
+            |part: &str| u32::try_from(counts.get(&format!("{name} {part}")).copied().unwrap_or(0)).unwrap_or(0);
+        let (size, gone) = (count("size"), count("gone"));
+        let zone: ZoneName = name.parse().ok().filter(|_| size + gone > 0)?;
+        Some(ZoneRow { zone, size, locks: doc.max_parallel.locks(size), lost: lost.iter().any(|lost| lost == name) })
+    });
+    let rows: Vec<ZoneRow> = rows.collect();
+    if rows.len() > 1 { rows } else { Vec::new() }
 }

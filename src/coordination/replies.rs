@@ -25,6 +25,8 @@ pub enum Refusal {
     Held,
     /// The load balancers cannot spare the box.
     Floor,
+    /// As many of its zone are out as may be, or another zone is lost.
+    Zone,
     /// Another service asks the gates.
     Claimed,
     /// There is nothing to free.
@@ -206,6 +208,9 @@ pub enum AcquireReply {
         /// Somebody wants it so: the box's own deadline stands still.
         #[serde(default)]
         stands: bool,
+        /// `zone`, where a rule for zones makes it wait.
+        #[serde(default)]
+        refused: Option<Refusal>,
         /// To be remembered.
         epoch: String,
     },
@@ -226,7 +231,7 @@ pub enum AcquireReply {
 pub enum LeaveReply {
     /// Not now.
     Refused {
-        /// `not_owner`, `cancelled`, `ended`, `held` or `floor`.
+        /// `not_owner`, `cancelled`, `ended`, `held`, `floor` or `zone`.
         refused: Refusal,
         /// Why it was cancelled.
         cancel: Option<Cancel>,
@@ -236,6 +241,8 @@ pub enum LeaveReply {
         floor: Option<u32>,
         /// For `floor`: where.
         key: Option<String>,
+        /// For `zone`: for what it waits, for people.
+        wait: Option<String>,
     },
     /// The box is out from here on.
     Left {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     api::Phase,
-    names::{BoxName, Tag},
+    names::{BoxName, Tag, ZoneName, Zones},
     parallel::MaxParallel,
 };
 
@@ -17,9 +17,33 @@ pub struct Hand {
     pub size: u32,
     /// The box's own `max_parallel`.
     pub max_parallel: MaxParallel,
+    /// The box's zone, where the live matching boxes are in more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<HandZone>,
     /// Why a person takes the box out until they bring it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// The zone of a box that works without a deploy.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandZone {
+    /// Which.
+    pub name: ZoneName,
+    /// Its live matching boxes.
+    pub size: u32,
+}
+
+impl HandZone {
+    /// The zone of `name` among the live `boxes`; nothing where these are in fewer than two zones, or it has none.
+    #[must_use]
+    pub fn of(name: &BoxName, boxes: &[BoxName], zones: &Zones) -> Option<Self> {
+        let mine = zones.get(name)?;
+        let of_boxes: Vec<&ZoneName> = boxes.iter().filter_map(|name| zones.get(name)).collect();
+        let size = of_boxes.iter().filter(|zone| **zone == mine).count();
+        let others = of_boxes.len() > size;
+        others.then(|| Self { name: mine.clone(), size: u32::try_from(size).unwrap_or(u32::MAX) })
+    }
 }
 
 /// A lock that was granted: its suffix, and the token that proves ownership.
@@ -91,6 +115,8 @@ pub struct Members {
     pub failed: Vec<BoxName>,
     /// Left, whatever their tags were.
     pub left: Vec<BoxName>,
+    /// The zones of those that live.
+    pub zones: Zones,
 }
 
 /// What a service says of the gates before the start.

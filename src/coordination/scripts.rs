@@ -89,7 +89,8 @@ impl Script {
     /// The whole text, as Redis runs it: one key (the place), one argument (a JSON object), a JSON reply.
     #[must_use]
     pub fn source(self) -> String {
-        format!("{}{}\n{}\n{}", prelude(), include_str!("lua/common.lua"), include_str!("lua/counts.lua"), self.own())
+        let shared = [include_str!("lua/common.lua"), include_str!("lua/counts.lua"), include_str!("lua/zones.lua")];
+        format!("{}{}\n{}", prelude(), shared.join("\n"), self.own())
     }
 }
 

@@ -4,9 +4,9 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Cell, Paint, Style, causes, news, one_line};
+use super::{Cell, Paint, Style, causes, drop_empty_column, news, one_line};
 use crate::{
-    api::{BoxRow, Deploy, LockRow, Phase, State},
+    api::{BoxRow, Deploy, LockRow, Phase, State, ZoneRow},
     config::duration,
 };
 
@@ -76,11 +76,12 @@ pub fn boxes(style: Style, deploy: &Deploy, locks: &[LockRow], now: Timestamp, m
         Vec::new()
     };
     rows.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut table = vec![Cell::headings(&["BOX", "PHASE", "LOCK", "TAG", "FOR", ""])];
+    let mut table = vec![Cell::headings(&["BOX", "ZONE", "PHASE", "LOCK", "TAG", "FOR", ""])];
     table.extend(rows.iter().map(|row| {
         let lock = locks.iter().find(|lock| lock.name == row.name);
         vec![
             Cell::plain(&row.name),
+            Cell::plain(row.zone.as_ref().map_or("", |zone| zone.as_str())),
             Cell::new(paint_of(row.phase), &row.phase),
             Cell::plain(&lock.map_or_else(String::new, |lock| lock.suffix.to_string())),
             Cell::plain(row.tag.as_ref().map_or("", |tag| tag.as_str())),
@@ -88,11 +89,23 @@ pub fn boxes(style: Style, deploy: &Deploy, locks: &[LockRow], now: Timestamp, m
             Cell::plain(&news(deploy, row).unwrap_or_default()),
         ]
     }));
+    drop_empty_column(&mut table, 1);
     let mut lines = style.table(&table);
     if !hidden.is_empty() {
         lines.push(style.paint(Paint::Dim, &format!("and {} more: {}", hidden.len(), counts(hidden))));
     }
     lines
+}
+
+/// The zones of a deploy where there are rules for them: `zones: eu-1a 4 boxes, 1 at a time; eu-1b lost`.
+#[must_use]
+pub fn zones(deploy: &Deploy) -> Option<String> {
+    let zone = |row: &ZoneRow| match row.lost {
+        true => format!("{} lost, and what it uses up is free for nobody else", row.zone),
+        false => format!("{} {}, {} at a time", row.zone, count(row.size), row.locks),
+    };
+    let zones: Vec<String> = deploy.zones.iter().map(zone).collect();
+    (!zones.is_empty()).then(|| format!("zones: {}", zones.join("; ")))
 }
 
 /// What keeps a deploy from going on: a person, a gate, or its step.
@@ -148,6 +161,10 @@ pub fn outcome(style: Style, deploy: &Deploy, now: Timestamp) -> Vec<String> {
     {
         let stands = deploy.pause.is_some() || deploy.gate.is_some();
         below(if stands { Paint::Yellow } else { Paint::Blue }, &halt);
+    }
+    let lost = deploy.state == State::Rolling && deploy.zones.iter().any(|zone| zone.lost);
+    if let Some(zones) = zones(deploy).filter(|_| lost) {
+        below(Paint::Yellow, &zones);
     }
     for cause in causes(deploy) {
         below(if cause.starts_with("cause") { Paint::Yellow } else { Paint::Plain }, &cause);
@@ -227,6 +244,20 @@ mod tests {
             lines,
             ["BOX  PHASE     LOCK  TAG  FOR", "a    draining             1m 5s", "b    waiting              1m 5s"]
         );
+    }
+
+    #[test]
+    fn zones_are_shown_where_there_are_some() {
+        let mut a = row("a", "waiting");
+        a["zone"] = json!("eu-1a");
+        let zones =
+            json!([{"zone": "eu-1a", "size": 1, "locks": 1}, {"zone": "eu-1b", "size": 0, "locks": 1, "lost": true}]);
+        let deploy = deploy(json!({"boxes": [a, row("b", "waiting")], "zones": zones}));
+        let lines = boxes(Style::plain(), &deploy, &[], now(), 10);
+        assert_eq!(lines[..2], ["BOX  ZONE   PHASE    LOCK  TAG  FOR", "a    eu-1a  waiting             1m 5s"]);
+        let lost = "zones: eu-1a 1 box, 1 at a time; eu-1b lost, and what it uses up is free for nobody else";
+        assert_eq!(super::zones(&deploy).as_deref(), Some(lost));
+        assert_eq!(outcome(Style::plain(), &deploy, now())[1], format!("  {lost}"));
     }
 
     #[test]

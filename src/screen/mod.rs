@@ -18,12 +18,12 @@ use std::{
 pub use self::{
     cause::{causes, is_told, news, once},
     clock::{time, time_of},
-    deploys::{age, boxes, counts, halt, headline, outcome},
+    deploys::{age, boxes, counts, halt, headline, outcome, zones},
     live::Live,
     log::DeployLog,
     progress::{progress, progress_words},
     promotions::{promotion, promotion_waits},
-    style::{Cell, Paint, Style},
+    style::{Cell, Paint, Style, drop_empty_column},
 };
 
 /// One line that names the thing and the next act, then its causes, indented.

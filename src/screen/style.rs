@@ -110,6 +110,15 @@ impl Style {
     }
 }
 
+/// Leaves a column out of a table with headings where no row says anything in it.
+pub fn drop_empty_column(table: &mut [Vec<Cell>], column: usize) {
+    if table.iter().skip(1).all(|row| row[column].text.is_empty()) {
+        for row in table {
+            row.remove(column);
+        }
+    }
+}
+
 /// The first `width` columns of a line, with a mark where it is cut. Escape sequences take no column.
 pub(super) fn cut(line: &str, width: usize) -> String {
     let length = columns(line);

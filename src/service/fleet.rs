@@ -1,6 +1,7 @@
 //! The boxes, as the service's Serf agent sees them.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use serde::Serialize;
 use crate::{
     config::Config,
     coordination::Members,
-    names::{BoxName, Environment, Place, Role, quoted},
+    names::{BoxName, Environment, Place, Role, Zones, quoted},
     serf::{Member, Serf, Status},
 };
 
@@ -36,7 +37,11 @@ impl Gossip for Serf {
 /// The agent, and what it said last.
 pub struct Fleet {
     gossip: Box<dyn Gossip>,
+    /// The Serf tag that names a zone.
+    zone_tag: String,
     last: Mutex<Option<Said>>,
+    /// What was no name of a zone, by member: told once.
+    bad_zones: Mutex<BTreeMap<String, String>>,
 }
 
 /// What the agent said.
@@ -67,17 +72,46 @@ struct Event<'a> {
 impl Fleet {
     /// Reads the agent's key; asks it nothing yet.
     pub fn new(config: &Config) -> Result<Self> {
-        Ok(Self::of(Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? }))
+        let serf = Serf { rpc_addr: config.serf_rpc_addr.clone(), rpc_auth: config.serf_rpc_auth()? };
+        Ok(Self::of(serf, &config.zone_tag))
     }
 
-    /// The boxes that `gossip` knows.
-    pub fn of(gossip: impl Gossip + 'static) -> Self {
-        Self { gossip: Box::new(gossip), last: Mutex::default() }
+    /// The boxes that `gossip` knows, with zones by the tag `zone_tag`.
+    pub fn of(gossip: impl Gossip + 'static, zone_tag: &str) -> Self {
+        Self {
+            gossip: Box::new(gossip),
+            zone_tag: zone_tag.to_owned(),
+            last: Mutex::default(),
+            bad_zones: Mutex::default(),
+        }
     }
 
     /// The members, as far as they matter to `place`, as they were at most `max_age` ago.
     pub fn members(&self, place: &Place, max_age: Duration, interrupted: &dyn Fn() -> bool) -> Result<Members> {
-        self.said(max_age, interrupted, |members| sort(members, place))
+        self.said(max_age, interrupted, |members| {
+            let mut sorted = sort(members, place);
+            sorted.zones = self.zones(members.iter().filter(|member| member.is_live_in(place)));
+            sorted
+        })
+    }
+
+    /// The zones of `members`. What is no name is passed over, and told once.
+    fn zones<'a>(&self, members: impl Iterator<Item = &'a Member>) -> Zones {
+        let mut told = self.bad_zones.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut zones = Zones::new();
+        for member in members {
+            match (member.name.parse(), member.zone(&self.zone_tag)) {
+                (Ok(name), Ok(Some(zone))) => drop(zones.insert(name, zone)),
+                (Ok(_), Err(error)) => {
+                    let error = error.to_string();
+                    if told.insert(member.name.clone(), error.clone()).as_ref() != Some(&error) {
+                        log::warn!("the box {} counts as one without a zone: {error}", quoted(&member.name));
+                    }
+                }
+                _ => {}
+            }
+        }
+        zones
     }
 
     /// All members, as they were at most `max_age` ago.

@@ -95,6 +95,12 @@ impl Service {
         text.family("deployctl_boxes", "gauge", "Boxes of the newest deploy, by phase.");
         text.family("deployctl_locks_held", "gauge", "Locks that are held.");
         text.family("deployctl_boxes_out", "gauge", "Boxes that deployctl has taken out of service.");
+        text.family(
+            "deployctl_zone_boxes_out",
+            "gauge",
+            "Those of one zone, where the newest deploy has more than one.",
+        );
+        text.family("deployctl_zone_lost", "gauge", "1 while no box of the zone lives.");
         text.family("deployctl_frozen", "gauge", "1 while nothing new starts there.");
         text.family("deployctl_releases", "gauge", "Releases that are known.");
         text.family(
@@ -158,6 +164,12 @@ impl Service {
                 let step = deploy.step.as_ref().map_or(0, |step| step.number);
                 text.add("deployctl_step", "", labels, number(u64::try_from(step).unwrap_or_default()));
                 text.add("deployctl_remaining", "", labels, f64::from(deploy.remaining));
+            }
+            for zone in &deploy.zones {
+                let labels = format!("{labels},zone=\"{}\"", zone.zone);
+                let out = locks.out.iter().filter(|out| out.zone.as_ref() == Some(&zone.zone)).count();
+                text.add("deployctl_zone_boxes_out", "", &labels, number(u64::try_from(out).unwrap_or_default()));
+                text.add("deployctl_zone_lost", "", &labels, f64::from(u8::from(zone.lost)));
             }
             for phase in PHASES {
                 let count = deploy.boxes.iter().filter(|row| row.phase == phase).count();

@@ -19,7 +19,8 @@ pub struct Stepwise(Arc<Service>);
 impl Stepwise {
     /// A service that has just started.
     pub fn new(config: Config, redis: RedisServer, gossip: impl Gossip + 'static) -> Result<Self> {
-        let service = Service::new(config, ServiceStore::on(redis)?, Fleet::of(gossip))?;
+        let fleet = Fleet::of(gossip, &config.zone_tag);
+        let service = Service::new(config, ServiceStore::on(redis)?, fleet)?;
         Ok(Self(Arc::new(Service { is_stepwise: true, ..service })))
     }
 

@@ -1,12 +1,14 @@
 //! How one state leads to the next: each box, the service and the world do what the real ones do, by the real scripts.
 
+use std::collections::BTreeMap;
+
 use deployctl::coordination::scripts::Script;
 use serde_json::{Value as Json, json};
 
 use crate::model::engine::{BASE, Engine};
 use crate::model::memory::Memory;
 use crate::model::promises::{check_glance, check_look};
-use crate::model::state::{Action, Bounds, Life, Machine, NAMES, Outcome, Stage, State, Worker};
+use crate::model::state::{Action, Bounds, Life, Machine, NAMES, Outcome, Stage, State, Worker, ZONES};
 
 /// Between two moments. What was not renewed since the last one has expired, and is long ago.
 pub const TICK: i64 = 1000;
@@ -69,7 +71,10 @@ impl<'a> Fleet<'a> {
         if self.bounds.steps {
             doc["steps"] = json!([{"boxes": "1", "lasts": TICK}]);
         }
-        let args = json!({"doc": doc, "boxes": names(state, Life::Alive), "supersede": true, "gated": false, "epoch": state.epoch});
+        let mut args = json!({"doc": doc, "boxes": names(state, Life::Alive), "supersede": true, "gated": false, "epoch": state.epoch});
+        if self.bounds.zones {
+            args["zones"] = NAMES.into_iter().zip(ZONES).collect::<BTreeMap<_, _>>().into_iter().collect();
+        }
         state.epoch = self.run(state, Script::Begin, &args)["epoch"].clone();
         excuse_aged(state);
     }
@@ -195,8 +200,11 @@ impl<'a> Fleet<'a> {
             return None;
         }
         let deploy = state.rolling()?;
-        let args =
+        let mut args =
             json!({"box": NAMES[at], "deploy": deploy_id(deploy), "boxes": names(state, Life::Alive), "retry": retry});
+        if self.bounds.zones {
+            args["zone"] = json!(ZONES[at]);
+        }
         let joined = self.run(state, Script::Join, &args);
         let now = state.memory.now;
         let machine = &mut state.machines[at];

@@ -2,7 +2,7 @@
 
 use crate::model::engine::{Engine, Mistake};
 use crate::model::explore::{Found, explore};
-use crate::model::scenarios::{NOTHING, ONE, TWO};
+use crate::model::scenarios::{NOTHING, ONE, TWO, ZONES};
 use crate::model::state::{Bounds, Budget};
 
 /// The model must find what breaks when `written` stands in the Lua `instead_of` what does, by way of `trouble`.
@@ -60,7 +60,7 @@ fn remaining_only_falls() {
 
 #[test]
 fn a_missing_lock_comes_back_over_the_capacity() {
-    let line = "if arg.out or others('used', arg.box) < n then take_lock";
+    let line = "if arg.out or free then take_lock";
     is_found(line, "if true then take_lock", ONE, Budget { stalls: 1, strandings: 1, ..NOTHING });
 }
 
@@ -111,6 +111,27 @@ fn a_step_has_a_place_too_many() {
 #[test]
 fn a_step_counts_only_who_works() {
     is_found("'registering', 'done', 'lost' }", "'registering' }", Bounds { steps: true, ..TWO }, NOTHING);
+}
+
+#[test]
+fn zones_bind_nobody() {
+    is_found("local full = of_mine and zone_is_full(", "local full = nil and zone_is_full(", ZONES, NOTHING);
+}
+
+#[test]
+fn a_zone_has_one_too_many() {
+    is_found("if used < n then return nil end", "if used <= n then return nil end", ZONES, NOTHING);
+}
+
+#[test]
+fn a_missing_lock_comes_back_over_the_capacity_of_its_zone() {
+    let line = " and not (rolls(doc, arg.deploy) and zone_wait('used', arg.box, doc))";
+    is_found(line, "", ZONES, Budget { stalls: 1, strandings: 1, ..NOTHING });
+}
+
+#[test]
+fn a_box_does_not_count_in_its_zone() {
+    is_found("if zone ~= '' then write(set .. ':' .. zone, counts[set]) end", "", ZONES, NOTHING);
 }
 
 /// Each place where a script must say how a box counts from then on.

@@ -48,7 +48,23 @@ impl Fleet<'_> {
             }
         }
         counts_agree(state, self.engine.older.is_some())?;
+        // Who was not upgraded knows nothing of zones.
+        if self.bounds.zones && self.engine.older.is_none() {
+            Self::zone_capacity(state)?;
+            zones_agree(state)?;
+        }
         out_is_the_truth(state)
+    }
+
+    /// Of the zone of two boxes one at most is out, or may go at any time.
+    fn zone_capacity(state: &State) -> Result<(), String> {
+        let holders = holders(state);
+        let goes = |at: &usize| {
+            let machine = &state.machines[*at];
+            counts(machine) || holders.iter().any(|name| name == NAMES[*at]) && !machine.excused
+        };
+        let out: Vec<&str> = (1..NAMES.len()).filter(goes).map(|at| NAMES[at]).collect();
+        require(out.len() <= 1, || format!("{out:?} of one zone are out or have a lock"))
     }
 
     /// Boxes that workers took out never exceed n.
@@ -96,7 +112,10 @@ impl Fleet<'_> {
                 used.insert(name);
             }
         }
-        require(used.len() <= self.bounds.locks, || format!("a lock beside those that {used:?} use up"))
+        require(used.len() <= self.bounds.locks, || format!("a lock beside those that {used:?} use up"))?;
+        used.remove(NAMES[0]);
+        let binds = self.bounds.zones && self.engine.older.is_none();
+        require(!binds || used.len() <= 1, || format!("a lock beside those that {used:?} of one zone use up"))
     }
 }
 
@@ -269,6 +288,44 @@ fn counts_agree(state: &State, mixed: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// What is kept of the zones is what counting would say: how many boxes of the table, and who of each counts.
+fn zones_agree(state: &State) -> Result<(), String> {
+    if let Some(deploy) = state.rolling() {
+        let mut counted = BTreeMap::<String, i64>::new();
+        for (name, row) in rows(state, deploy) {
+            let zone = state.memory.field(&format!("{BASE}zones"), &name).cloned().unwrap_or_default();
+            let phase = row["phase"].as_str().unwrap();
+            let parts: &[&str] = match phase {
+                "expected" => &["size", "expected"],
+                "waiting" | "pulling" => &["size", "waits"],
+                "gone" => &["gone"],
+                _ => &["size"],
+            };
+            for part in parts {
+                *counted.entry(format!("{zone} {part}")).or_default() += 1;
+            }
+        }
+        let key = format!("{BASE}deploy:d{deploy}:zones");
+        let kept = state.memory.hash(&key);
+        let kept: BTreeMap<String, i64> = kept.map(|(field, count)| (field.clone(), count.parse().unwrap())).collect();
+        let kept: BTreeMap<String, i64> = kept.into_iter().filter(|(_, count)| *count != 0).collect();
+        require(kept.is_empty() || kept == counted, || {
+            format!("the zones are {kept:?}, and the table says {counted:?}")
+        })?;
+    }
+    for set in ["used", "away"] {
+        let all = state.memory.sorted(&format!("{BASE}{set}"));
+        for zone in ["x", "y"] {
+            let in_zone =
+                |name: &String| state.memory.field(&format!("{BASE}zones"), name).is_some_and(|of| of == zone);
+            let wanted: Vec<_> = all.iter().filter(|(_, name)| in_zone(name)).cloned().collect();
+            let kept = state.memory.sorted(&format!("{BASE}{set}:{zone}"));
+            require(kept == wanted, || format!("`{set}:{zone}` says {kept:?}, and `{set}` {wanted:?}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// As the scripts write them down.
 fn traces(state: &State) -> String {
     let id = state.rolling().map_or_else(String::new, |deploy| format!("d{deploy}"));
@@ -276,7 +333,11 @@ fn traces(state: &State) -> String {
     let [holders, out] = ["holders", "out"].map(|key| state.memory.hash(&format!("{BASE}{key}")).count());
     let failed = state.memory.members(&format!("{BASE}deploy:{id}:failed")).len();
     let waiting = state.memory.field(&format!("{BASE}deploy:{id}:tally"), "waiting").map_or("0", String::as_str);
-    format!("{id} {holders} {out} {failed} {waiting} {next}")
+    let zones = match state.memory.members(&format!("{BASE}zone_names")).len() {
+        0 => String::new(),
+        zones => format!(" {zones}"),
+    };
+    format!("{id} {holders} {out} {failed} {waiting} {next}{zones}")
 }
 
 #[allow(clippy::cast_precision_loss, reason = "milliseconds")]

@@ -41,9 +41,18 @@ const TROUBLE: Budget = Budget {
 /// A Redis that loses everything learns it again from workers that live.
 const FORGETFUL: Budget = Budget { flushes: 1, deploys: 1, blames: 1, restarts: 1, failures: 1, ..NOTHING };
 
-pub const ONE: Bounds =
-    Bounds { max_parallel: "1/3", locks: 1, budget: NOTHING, timeouts: false, steps: false, states: usize::MAX };
+pub const ONE: Bounds = Bounds {
+    max_parallel: "1/3",
+    locks: 1,
+    budget: NOTHING,
+    timeouts: false,
+    steps: false,
+    zones: false,
+    states: usize::MAX,
+};
 pub const TWO: Bounds = Bounds { max_parallel: "2", locks: 2, ..ONE };
+/// Two at a time, and of the zone of two boxes one.
+pub const ZONES: Bounds = Bounds { max_parallel: "2/3", locks: 2, zones: true, ..ONE };
 
 /// `DEPLOYCTL_MODEL=full`, which `make model` sets: as far as memory reaches, instead of a minute.
 fn is_full() -> bool {
@@ -68,9 +77,13 @@ fn keeps_with(engine: &Engine, bounds: Bounds, budget: Budget) {
 
 /// Walks at random through everything that `budget` allows.
 fn walk(engine: &Engine, budget: Budget, walks: u64) -> Result<(), String> {
+    walk_in(engine, &[ONE, TWO], budget, walks)
+}
+
+fn walk_in(engine: &Engine, all: &[Bounds], budget: Budget, walks: u64) -> Result<(), String> {
     for seed in 0..walks {
-        for bounds in [ONE, TWO] {
-            let found = wander(engine, Bounds { budget, timeouts: seed % 4 == 0, ..bounds }, seed, 60);
+        for bounds in all {
+            let found = wander(engine, Bounds { budget, timeouts: seed % 4 == 0, ..*bounds }, seed, 60);
             if let Found::Broken { promise, trace } = found {
                 return Err(format!("{promise}, after {trace:?} with {} at a time", bounds.locks));
             }
@@ -139,6 +152,28 @@ fn one_box_goes_first() {
     keeps(steps, Budget { stalls: 1, kills: 1, ..NOTHING });
     keeps(steps, Budget { deaths: 1, strandings: 1, ..NOTHING });
     keeps(steps, Budget { pauses: 1, deploys: 1, ..NOTHING });
+}
+
+#[test]
+fn two_zones() {
+    keeps(ZONES, NOTHING);
+    keeps(ZONES, Budget { stalls: 1, strandings: 1, ..NOTHING });
+    keeps(ZONES, Budget { deaths: 1, suspects: 1, failures: 1, ..NOTHING });
+    keeps(ZONES, Budget { deploys: 1, kills: 1, repairs: 1, ..NOTHING });
+    keeps(Bounds { steps: true, ..ZONES }, Budget { stalls: 1, failures: 1, ..NOTHING });
+}
+
+#[test]
+fn walks_through_zones() {
+    walk_in(&Engine::new(None), &[ZONES], TROUBLE, walks()).unwrap();
+}
+
+#[test]
+fn zones_while_a_box_was_not_upgraded_yet() {
+    let engine = Engine::mixed(Older::Box);
+    keeps_with(&engine, ZONES, Budget { stalls: 1, strandings: 1, ..NOTHING });
+    walk_in(&engine, &[ZONES], TROUBLE, walks()).unwrap();
+    walk_in(&Engine::mixed(Older::Service), &[ZONES], TROUBLE, walks()).unwrap();
 }
 
 #[test]

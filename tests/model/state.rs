@@ -6,6 +6,8 @@ use crate::model::engine::BASE;
 use crate::model::memory::Memory;
 
 pub const NAMES: [&str; 3] = ["a", "b", "c"];
+/// Where there are zones.
+pub const ZONES: [&str; 3] = ["x", "y", "y"];
 
 /// How often what is out of the protocol's hands may happen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Bounds {
     pub timeouts: bool,
     /// Whether one box goes first.
     pub steps: bool,
+    /// Whether the boxes are in zones: `a` in one, `b` and `c` in another.
+    pub zones: bool,
     /// To be noticed, that many states at most.
     pub states: usize,
 }

@@ -16,3 +16,4 @@ mod remaining;
 mod starting;
 mod stepping;
 mod verdicts;
+mod zones;

@@ -5,6 +5,7 @@ use std::{sync::Barrier, thread};
 use deployctl::{
     api::{Phase, State},
     coordination::{AcquireReply, BeginReply, DeployRecord, GateStep, Refusal},
+    names::Zones,
 };
 
 use crate::protocol::world::{BASE, alive, doc, names, on_redis, patient};
@@ -48,7 +49,7 @@ fn an_id_begins_at_most_once_however_many_services_try() {
                     let (mut locks, start) = (world.locks(), &start);
                     scope.spawn(move || {
                         start.wait();
-                        locks.begin(&doc("d"), &names(&["a"]), true, false, None).unwrap()
+                        locks.begin(&doc("d"), &names(&["a"]), &Zones::new(), true, false, None).unwrap()
                     })
                 })
                 .collect();
@@ -150,7 +151,7 @@ fn one_waits_in_the_queue_and_the_newest_wins() {
 fn no_box_takes_a_lock_before_the_gates_have_passed() {
     on_redis(|world| {
         let mut locks = world.locks();
-        locks.begin(&doc("d"), &names(&["a", "b", "c"]), false, true, None).unwrap();
+        locks.begin(&doc("d"), &names(&["a", "b", "c"]), &Zones::new(), false, true, None).unwrap();
         let mut a = world.worker("a", "d");
         assert!(matches!(a.acquire(), AcquireReply::Wait { wait, .. } if wait == "the gates before the start"));
         assert_eq!(locks.gates("d", GateStep::Claim, "one", None).unwrap().refused, None);
@@ -170,7 +171,14 @@ fn a_gate_that_fails_ends_the_deploy() {
     on_redis(|world| {
         let mut locks = world.locks();
         locks
-            .begin(&DeployRecord { tag: "v2".parse().unwrap(), ..doc("d") }, &names(&["a"]), false, true, None)
+            .begin(
+                &DeployRecord { tag: "v2".parse().unwrap(), ..doc("d") },
+                &names(&["a"]),
+                &Zones::new(),
+                false,
+                true,
+                None,
+            )
             .unwrap();
         locks.gates("d", GateStep::Claim, "one", None).unwrap();
         locks.gates("d", GateStep::Fail, "one", Some("the migration failed")).unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use deployctl::{
     api::{Phase, State},
     coordination::{AcquireReply, BeginReply, DeployRecord, Members, StepRecord, Timeouts},
+    names::Zones,
 };
 
 use crate::protocol::world::{LONG, SOON, World, alive, doc, name, names, on_redis, patient};
@@ -19,7 +20,7 @@ fn step(boxes: &str, lasts: Option<u64>) -> StepRecord {
 
 fn begin(world: &World, id: &str, steps: Vec<StepRecord>) {
     let doc = DeployRecord { steps, ..doc(id) };
-    let begun = world.locks().begin(&doc, &names(&BOXES), true, false, None).unwrap();
+    let begun = world.locks().begin(&doc, &names(&BOXES), &Zones::new(), true, false, None).unwrap();
     assert!(matches!(begun, BeginReply::Rolling { .. }), "{begun:?}");
 }
 

@@ -8,7 +8,7 @@ use deployctl::{
         AcquireReply, BeginReply, CancelReply, Coordinator, DeployRecord, EndReply, Finish, Hand, Held, JoinReply,
         LeaveReply, Members, RedisConnection, RenewReply, RenewRequest, Survey, Timeouts, new_token,
     },
-    names::{BoxName, Place},
+    names::{BoxName, Place, Zones},
     secret::Secret,
 };
 
@@ -78,7 +78,7 @@ pub fn patient() -> Timeouts {
 }
 
 pub fn hand(size: u32) -> Hand {
-    Hand { size, max_parallel: "1/3".parse().unwrap(), reason: None }
+    Hand { size, max_parallel: "1/3".parse().unwrap(), zone: None, reason: None }
 }
 
 pub fn alive(boxes: &[&str]) -> Members {
@@ -106,7 +106,7 @@ impl World {
 
     pub fn try_begin(&self, id: &str, boxes: &[&str], max_parallel: &str, supersede: bool) -> BeginReply {
         let doc = DeployRecord { max_parallel: max_parallel.parse().unwrap(), ..doc(id) };
-        self.locks().begin(&doc, &names(boxes), supersede, false, None).unwrap()
+        self.locks().begin(&doc, &names(boxes), &Zones::new(), supersede, false, None).unwrap()
     }
 
     /// A worker of `name` in `deploy` that has joined.
@@ -214,7 +214,10 @@ impl Worker {
     }
 
     pub fn join_with(&mut self, boxes: &[&str], retry: bool) -> JoinReply {
-        let joined = self.locks.join(&self.name, &self.deploy, &names(boxes), retry, self.epoch.as_deref()).unwrap();
+        let joined = self
+            .locks
+            .join(&self.name, &self.deploy, &names(boxes), &Zones::new(), retry, self.epoch.as_deref())
+            .unwrap();
         if let JoinReply::Seated { epoch, .. } = &joined {
             self.epoch = Some(epoch.clone());
         }

@@ -15,3 +15,4 @@ mod roll_gates;
 mod rolling;
 mod setup;
 mod windows;
+mod zones;

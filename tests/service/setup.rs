@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use deployctl::{
     api::Phase,
     coordination::{AcquireReply, Coordinator, Finish, Held, JoinReply, LeaveReply, RedisConnection, new_token},
-    names::Place,
+    names::{Place, Zones},
     secret::Secret,
 };
 use serde_json::{Value, json};
@@ -58,11 +58,17 @@ impl Service {
 
     /// One more box.
     pub fn add_box(&mut self, environment: &str, name: &str) {
+        self.add_box_with(environment, name, &[]);
+    }
+
+    /// One more box, with these Serf tags beside the usual ones.
+    pub fn add_box_with(&mut self, environment: &str, name: &str, tags: &[(&str, &str)]) {
         let events = self.scope.dir().join(format!("{name}.events"));
         let handler = self.scope.script(&format!("{name}.handler"), &format!("cat >>{}", events.display()));
-        let agent = SerfAgent::builder(&self.scope, name)
-            .tag("images", "web,app")
-            .tag("environment", environment)
+        let builder = SerfAgent::builder(&self.scope, name).tag("images", "web,app").tag("environment", environment);
+        let agent = tags
+            .iter()
+            .fold(builder, |builder, (tag, value)| builder.tag(tag, value))
             .handler(&format!("user:deploy={}", handler.display()))
             .join(&self.agents[0])
             .start();
@@ -204,7 +210,7 @@ pub struct Worker {
 impl Worker {
     #[track_caller]
     pub fn joins(&mut self, id: &str) {
-        let joined = self.locks.join(&self.name.parse().unwrap(), id, &[], false, None).unwrap();
+        let joined = self.locks.join(&self.name.parse().unwrap(), id, &[], &Zones::new(), false, None).unwrap();
         assert!(matches!(joined, JoinReply::Seated { .. }), "{joined:?}");
     }
 

@@ -17,7 +17,7 @@ use deployctl::{
         AcquireReply, Coordinator, DeployRecord, Finish, Hand, Held, JoinReply, LeaveReply, RenewReply, RenewRequest,
         Survey,
     },
-    names::{BoxName, Place, Tag},
+    names::{BoxName, Place, Tag, ZoneName, Zones},
 };
 
 use crate::simulation::{
@@ -195,6 +195,8 @@ pub struct World {
     pub promises: RefCell<Promises>,
     /// No more trouble.
     pub calm: Cell<bool>,
+    /// In how many zones the boxes are; 0: in none.
+    zones: usize,
     /// Every message takes this much longer.
     pub slow_until: Cell<i64>,
     /// What boxes ask Redis and what it answers belongs to the story.
@@ -245,6 +247,8 @@ impl Fleet {
             services: Services::default(),
             promises: RefCell::new(Promises::default()),
             calm: Cell::new(false),
+            // A fifth of the seeds.
+            zones: if seed % 5 == 4 { 2 + size % 2 } else { 0 },
             slow_until: Cell::new(0),
             talks: std::env::var_os("TALK").is_some(),
             waiters: RefCell::default(),
@@ -311,6 +315,16 @@ impl Fleet {
             () if self.now() < machine.agent_since + MISSED => "alive",
             () => "failed",
         })
+    }
+
+    /// The zone of a box: every fifth box has none.
+    pub fn zone(&self, at: usize) -> Option<ZoneName> {
+        (self.zones > 0 && at % 5 < 4).then(|| format!("zone-{}", at % self.zones).parse().unwrap())
+    }
+
+    /// The zone of each box.
+    pub fn zones(&self) -> Zones {
+        (0..self.size()).filter_map(|at| Some((self.name(at), self.zone(at)?))).collect()
     }
 
     /// The live boxes as the agent of the box `at` sees them; itself always among them.
@@ -395,7 +409,9 @@ impl Fleet {
                 let (row, done) = locks.standing(&deploy, name)?;
                 Answer::Standing(row, done)
             }
-            Ask::Join { deploy, boxes, retry } => Answer::Joined(locks.join(name, &deploy, &boxes, retry, None)?),
+            Ask::Join { deploy, boxes, retry } => {
+                Answer::Joined(locks.join(name, &deploy, &boxes, &self.zones(), retry, None)?)
+            }
             Ask::Acquire { deploy, token, hand, epoch } => Answer::Acquired(locks.acquire(
                 name,
                 &deploy,

@@ -62,6 +62,7 @@ mistakes! {
         remaining_only_falls: "remaining + (is and 1 or -1)" => "remaining - 1" from 1;
         dead_is_whoever_does_not_answer_in_serf: "return now - last > 3 * arg.interval end" => "return true end" from 3;
         a_grant_is_not_counted: "weigh(arg.box)\nreturn reply({ granted" => "return reply({ granted" from 1;
+        zones_bind_nobody: "local full = of_mine and zone_is_full(" => "local full = nil and zone_is_full(" from 4;
         grants_at_once_after_a_restart: "now < settled.since + arg.settle" => "false" from 2;
     }
     // Not seen to be noticed within the few seeds that a test can afford: only counted, by the ignored test above.

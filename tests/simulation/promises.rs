@@ -478,6 +478,24 @@ fn check_grant(fleet: &Fleet, before: &Standing, at: usize, name: &str, deploy: 
     if !had_lock && used.len() >= usize::try_from(n).unwrap() {
         fleet.breaks(format!("a lock for {name} beside those that {used:?} use up, of {n}"));
     }
+    if !had_lock {
+        check_zone(fleet, before, at, &used.into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// No zone has more out than its n, where there is more than one.
+fn check_zone(fleet: &Fleet, before: &Standing, at: usize, others: &[String]) {
+    let zones: BTreeMap<String, String> =
+        fleet.zones().into_iter().map(|(name, zone)| (name.to_string(), zone.to_string())).collect();
+    let Some(mine) = zones.get(fleet.name(at).as_str()) else { return };
+    let in_table: BTreeSet<&String> = before.rows.keys().filter_map(|name| zones.get(name)).collect();
+    let of_mine = |name: &&String| zones.get(*name) == Some(mine);
+    let size = before.rows.iter().filter(|(name, phase)| of_mine(name) && **phase != Phase::Gone).count();
+    let n = before.locks_for(u32::try_from(size).unwrap());
+    let others: Vec<&String> = others.iter().filter(of_mine).collect();
+    if in_table.len() > 1 && others.len() >= usize::try_from(n).unwrap() {
+        fleet.breaks(format!("{} goes beside {others:?} of {mine}, of which {n} may be out", fleet.name(at)));
+    }
 }
 
 /// The boxes other than `at` that use up capacity, in truth or by what Redis says.
@@ -530,6 +548,7 @@ fn check_leave(
     if !before.locks.values().any(|(holder, _)| holder == name) {
         fleet.breaks(format!("{name} leaves without a lock"));
     }
+    check_zone(fleet, before, at, &others);
 }
 
 /// `remaining`, the tally and the failed are what the table says.

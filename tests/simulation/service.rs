@@ -127,13 +127,13 @@ fn seen(fleet: &Fleet, is_blind: bool) -> Vec<Member> {
         "left" => Status::Left,
         _ => Status::Failed,
     };
-    let tags = [("images", "app"), ("environment", "staging")].map(|(name, tag)| (name.to_owned(), tag.to_owned()));
-    let member = |at| Member {
-        name: fleet.name(at).to_string(),
-        addr: String::new(),
-        status: status(at),
-        tags: tags.clone().into(),
+    let tags = |at| {
+        let zone = fleet.zone(at).map(|zone| ("zone", zone.to_string()));
+        let tags = [("images", "app".to_owned()), ("environment", "staging".to_owned())].into_iter().chain(zone);
+        tags.map(|(name, tag)| (name.to_owned(), tag)).collect()
     };
+    let member =
+        |at| Member { name: fleet.name(at).to_string(), addr: String::new(), status: status(at), tags: tags(at) };
     (0..fleet.size()).map(member).collect()
 }
 

@@ -10,7 +10,7 @@ use deployctl::{
         plan::{Decision, Observation, Plan, Trigger, decide},
     },
     api::{Current, Kind, Phase, State},
-    coordination::{AcquireReply, Cancel, Finish, Hand, Held, JoinReply, LeaveReply, Refusal, Survey},
+    coordination::{AcquireReply, Cancel, Finish, Hand, HandZone, Held, JoinReply, LeaveReply, Refusal, Survey},
     exit::Exit,
     names::{BoxName, Tag},
 };
@@ -464,7 +464,7 @@ impl Worker {
                     };
                 }
                 AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(stop, cancel)),
-                AcquireReply::Wait { wait, stands, epoch } => {
+                AcquireReply::Wait { wait, stands, epoch, .. } => {
                     if stands {
                         since = self.fleet.now();
                     }
@@ -582,10 +582,12 @@ impl Worker {
         if plan.joins {
             return None;
         }
-        let size = u32::try_from(self.fleet.live_boxes(self.at).len()).unwrap();
+        let boxes = self.fleet.live_boxes(self.at);
+        let size = u32::try_from(boxes.len()).unwrap();
+        let zone = HandZone::of(&self.fleet.name(self.at), &boxes, &self.fleet.zones());
         let kept_out = self.fleet.machine(self.at, |machine| machine.journal.kept_out.clone());
         let reason = kept_out.filter(|_| plan.kind == Kind::Manual);
-        Some(Hand { size, max_parallel: self.fleet.config.max_parallel, reason })
+        Some(Hand { size, max_parallel: self.fleet.config.max_parallel, zone, reason })
     }
 
     async fn drain(&self) -> Result<(), StepError> {

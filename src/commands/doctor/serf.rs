@@ -53,6 +53,11 @@ pub fn check(config: &Config, seen: &Result<Seen>) -> Vec<(String, Finding)> {
         findings.push((format!("serf tag images, {}", role.escape_debug()), role_of(config, seen, role, place)));
     }
     findings.push(("serf tag environment".to_owned(), environment.map(|environment| environment.to_string())));
+    let zone =
+        tags::zone(&seen.node.tags, &config.zone_tag).context("mend the tag: this box counts as one without a zone");
+    if let Some(zone) = zone.transpose() {
+        findings.push((format!("serf tag {}", config.zone_tag), zone.map(|zone| zone.to_string())));
+    }
     findings
 }
 

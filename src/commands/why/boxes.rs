@@ -162,8 +162,12 @@ fn waiting(rows: &[&BoxRow]) -> Vec<Reason> {
 /// What ends a wait, by the words of `acquire.lua` and of the worker.
 fn wait_ends(detail: &str) -> Option<&'static str> {
     let has = |words: &str| detail.contains(words);
-    if has(" lock: ") || has(" locks: ") {
+    if has(" lock: ") || has(" locks: ") || has(" of zone ") && has(" may be: ") {
         Some("it goes on when one of these boxes is back in service")
+    } else if has(" is lost, and what it uses up") {
+        Some("mend that zone; without it: cancel, and start again on the boxes that live")
+    } else if has(" goes first") {
+        Some("nothing: it goes on when that box is through")
     } else if has("finds out whether the release is broken") {
         Some("nothing: it is known when that box is back on its previous tag")
     } else if has("other boxes in service and needs") {

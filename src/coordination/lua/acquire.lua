@@ -1,10 +1,11 @@
 -- acquire: a box asks for a lock.
 -- Promises: the boxes that hold a lock, are out, or failed in this deploy never exceed n through a grant made here. A
 -- box that is out always gets a lock, with a new token, even after a cancel or an end: it must be able to restore itself.
+-- Nor do those of a zone exceed its own n (see zones.lua); in a step a box of the smallest zone goes first.
 -- The reply says what such a lock is not for: `not_yet` (gated, held or paused: wait), `cancel` and `over` (go back).
--- `stands`: the wait is somebody's will, and no deadline of the box counts meanwhile.
+-- `stands`: the wait is somebody's will, and no deadline of the box counts meanwhile. `refused`: `zone` where zones bind.
 -- arg: box, deploy, token, ttl, settle (ms without grants in a new epoch), epoch;
---      hand = { size, max_parallel } for work without a deploy
+--      hand = { size, max_parallel, zone = { name, size } } for work without a deploy
 
 local doc, mine = read('current'), out_entry(arg.box)
 local hand = arg.hand
@@ -50,10 +51,14 @@ if not mine then
 end
 
 if not suffix and mine then suffix = free_suffix(math.huge) end
+if hand and hand.zone then set_zone(arg.box, hand.zone.name) end
 if not suffix then
   settle(n)
   local full, used = step_is_full(), others('used', arg.box)
-  if used < n and not full then
+  local zone = used < n and not full and zone_wait('used', arg.box, doc, hand) or nil
+  local before = step and used < n and not full and not zone and zone_before(doc, arg.box)
+  if before then full, zone = true, step_name(doc) .. ': a box of zone ' .. before .. ' goes first' end
+  if used < n and not full and not zone then
     suffix = free_suffix(n)
     if not suffix then
       -- Other programs hold locks that nobody has counted yet.
@@ -63,13 +68,12 @@ if not suffix then
     end
   end
   if not suffix then
-    local wait = full and step_name(doc) or used .. ' of ' .. n .. (n == 1 and ' lock: ' or ' locks: ') .. some_users(arg.box)
-    -- Until a lock is freed, or soon, nobody needs to count again.
-    if not hand then
-      redis.call('SET', base .. 'full', wait, 'PX', math.min(2000, arg.ttl))
-      touch_row(arg.deploy, arg.box, wait)
-    end
-    return reply({ wait = wait, stands = step ~= nil, epoch = settled.id })
+    local wait = zone or full and step_name(doc)
+      or used .. ' of ' .. n .. (n == 1 and ' lock: ' or ' locks: ') .. some_of('used', arg.box)
+    -- Until a lock is freed, or soon, nobody needs to count again; of another zone they must.
+    if not hand and not zone then redis.call('SET', base .. 'full', wait, 'PX', math.min(2000, arg.ttl)) end
+    if not hand then touch_row(arg.deploy, arg.box, wait) end
+    return reply({ wait = wait, stands = step ~= nil, refused = zone and 'zone' or nil, epoch = settled.id })
   end
 end
 

@@ -2,7 +2,7 @@
 -- Promises: at most one deploy rolls; an id begins at most once (so a promotion happens exactly once); when it
 -- supersedes, the old deploy ends in the same step. What waits in the queue is older than what begins now: it is taken
 -- out of the queue.
--- arg: doc (the deploy), boxes (the live matching ones), supersede, gated, epoch
+-- arg: doc (the deploy), boxes (the live matching ones), zones (box → zone, of those that have one), supersede, gated, epoch
 
 local old = read('current')
 local known = redis.call('GET', of(arg.doc.id, 'record'))
@@ -27,7 +27,9 @@ redis.call('PERSIST', of(doc.id, 'record'))
 redis.call('ZADD', base .. 'deploys', now, doc.id)
 redis.call('HSET', of(doc.id, 'tally'), 'progress', now, 'begun', #arg.boxes)
 redis.call('SET', of(doc.id, 'remaining'), 0)
+if arg.zones then set_zones(arg.boxes, arg.zones) end
 for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
+if redis.call('HLEN', base .. 'zones') > 0 then recount_zones(doc.id) end
 table.sort(arg.boxes)
 redis.call('SADD', of(doc.id, 'members'), digest_of(arg.boxes))
 freed()

@@ -25,12 +25,12 @@ local function rolling_id()
 end
 
 -- What scripts of an older version leave behind when they change what is counted: they keep no counts. `next` is 0 as
--- long as none of them has taken or freed a lock.
+-- long as none of them has taken or freed a lock. One that keeps counts, and none of zones, writes no number of zones.
 local function traces()
-  local id = rolling_id()
+  local id, zones = rolling_id(), redis.call('SCARD', base .. 'zone_names')
   return table.concat({ id, redis.call('HLEN', base .. 'holders'), redis.call('HLEN', base .. 'out'),
                         redis.call('SCARD', of(id, 'failed')), redis.call('HGET', of(id, 'tally'), 'waiting') or 0,
-                        redis.call('HGET', base .. 'walk', 'next') or '' }, ' ')
+                        redis.call('HGET', base .. 'walk', 'next') or '', zones > 0 and zones or nil }, ' ')
 end
 
 -- `counted` says what the traces were after the last script that kept the counts. Where that is not what they are now, or
@@ -86,6 +86,32 @@ local function pause_of(doc)
   return 'paused by ' .. doc.pause.by .. ': ' .. doc.pause.reason
 end
 
+-- Zones (see zones.lua) -----------------------------------------------------------------------------------------------
+
+-- The zone of a box, or ''.
+local function zone_of(box) return redis.call('HGET', base .. 'zones', box) or '' end
+
+-- As what a box counts in its zone: `gone`, or a part of its size that is `expected`, `waits`, or neither.
+local function part_of_zone(phase)
+  if phase == 'expected' or phase == 'gone' then return phase end
+  return (phase == 'waiting' or phase == 'pulling') and 'waits' or phase and 'size'
+end
+
+local function add_to_zone(id, zone, phase, by)
+  local part = part_of_zone(phase)
+  if not part then return end
+  redis.call('HINCRBY', of(id, 'zones'), zone .. ' ' .. part, by)
+  if part == 'expected' or part == 'waits' then redis.call('HINCRBY', of(id, 'zones'), zone .. ' size', by) end
+end
+
+-- The row of `box` went from one phase to another. Where no box has a zone nothing is kept.
+local function note_zone(id, box, was, is)
+  if part_of_zone(was) == part_of_zone(is) or redis.call('HLEN', of(id, 'zones')) == 0 then return end
+  local zone = zone_of(box)
+  add_to_zone(id, zone, was, -1)
+  add_to_zone(id, zone, is, 1)
+end
+
 -- Rows ------------------------------------------------------------------------------------------------------------
 
 local function row_of(id, box)
@@ -122,7 +148,7 @@ local function note_seen(id, box, phase)
   end
 end
 
--- The only writer of a row: `remaining`, the failed, `seen` and the tally follow from it in the same step.
+-- The only writer of a row: `remaining`, the failed, `seen`, the tally and the zones follow from it in the same step.
 local function set_row(id, box, phase, tag, detail)
   local old = row_of(id, box)
   local was, is = old and UNFINISHED[old.phase], UNFINISHED[phase]
@@ -135,6 +161,7 @@ local function set_row(id, box, phase, tag, detail)
   if remaining then redis.call('SET', of(id, 'remaining'), remaining + (is and 1 or -1), 'KEEPTTL') end
   if old then redis.call('HINCRBY', of(id, 'tally'), old.phase, -1) end
   redis.call('HINCRBY', of(id, 'tally'), phase, 1)
+  note_zone(id, box, old and old.phase, phase)
   if phase == 'failed' then redis.call('SADD', of(id, 'failed'), box) end
   if old and old.phase == 'failed' then
     redis.call('SREM', of(id, 'failed'), box)
@@ -294,9 +321,9 @@ local function holder(id, me)
 end
 
 local function keep_for_a_while(id)
-  for _, part in ipairs({ 'record', 'boxes', 'remaining', 'tally', 'failed', 'seen', 'working', 'members', 'cancel', 'hold' }) do
-    redis.call('PEXPIRE', of(id, part), KEPT)
-  end
+  local parts = { 'record', 'boxes', 'remaining', 'tally', 'failed', 'seen', 'working', 'members', 'cancel', 'hold', 'zones',
+                  'lost' }
+  for _, part in ipairs(parts) do redis.call('PEXPIRE', of(id, part), KEPT) end
 end
 
 local function end_deploy(doc, state, reason)

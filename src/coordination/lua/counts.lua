@@ -3,6 +3,7 @@
 --   used    holds a lock, is out, or failed in the deploy that rolls
 --   away    is out
 --   taking  has a lock of the deploy that rolls, and has not begun under it
+-- and as many for each zone (see zones.lua), `used:ZONE`, with the boxes of that zone alone.
 -- The truth is in the locks, in `out` and in the rows. Whoever changes those of a box calls `weigh(box)` afterwards. When
 -- an entry's time is over the truth is asked before it goes: a box that counts too long only delays others. They are made
 -- anew from the truth
@@ -43,14 +44,18 @@ end
 
 -- Writes down how `box` counts.
 local function weigh(box)
-  local id, suffix, lock = rolling_id(), own_lock(box)
+  local id, zone, suffix, lock = rolling_id(), zone_of(box), own_lock(box)
   local counts = weights(id, row_of(id, box), out_entry(box), lock, suffix and lives_until(suffix) or 0)
-  for _, set in ipairs(SETS) do
-    if counts[set] >= now then
-      redis.call('ZADD', base .. set, counts[set], box)
+  local function write(set, until_when)
+    if until_when >= now then
+      redis.call('ZADD', base .. set, until_when, box)
     else
       redis.call('ZREM', base .. set, box)
     end
+  end
+  for _, set in ipairs(SETS) do
+    write(set, counts[set])
+    if zone ~= '' then write(set .. ':' .. zone, counts[set]) end
   end
 end
 
@@ -84,11 +89,17 @@ end
 -- Makes all of it anew from the truth.
 local function recount(n)
   local id, locks, outs = rolling_id(), all_locks(n), all_out()
-  local found = { used = {}, away = {}, taking = {}, free = {} }
+  local found, zones = { used = {}, away = {}, taking = {}, free = {} }, redis.call('SMEMBERS', base .. 'zone_names')
+  for _, zone in ipairs(zones) do
+    for _, set in ipairs(SETS) do found[set .. ':' .. zone] = {} end
+  end
   for box, of_box in pairs(boxes_of(id, locks, outs)) do
     local counts = weights(id, row_of(id, box), outs[box], of_box.lock, of_box.lives)
+    local zone = #zones > 0 and zone_of(box) or ''
     for set, lasts in pairs(counts) do
+      local of_zone = found[set .. ':' .. zone]
       if lasts >= now then found[set][box] = lasts end
+      if lasts >= now and of_zone then of_zone[box] = lasts end
     end
   end
   for suffix = 1, highest() do
@@ -128,14 +139,14 @@ local function a_user(me)
   return first[1] ~= me and first[1] or first[2]
 end
 
--- The names of up to three boxes other than `me` that use up capacity, as people read them.
-local function some_users(me)
+-- The names of up to three boxes other than `me` in a set, as people read them.
+local function some_of(set, me)
   local names = {}
-  for _, box in ipairs(redis.call('ZRANGE', base .. 'used', 0, 3)) do
+  for _, box in ipairs(redis.call('ZRANGE', base .. set, 0, 3)) do
     if box ~= me and #names < 3 then names[#names + 1] = box end
   end
   table.sort(names)
-  return table.concat(names, ', ') .. (others('used', me) > 3 and ', …' or '')
+  return table.concat(names, ', ') .. (others(set, me) > 3 and ', …' or '')
 end
 
 -- The lowest suffix up to `n` that nobody holds, of those that were freed or never granted.

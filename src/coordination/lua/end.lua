@@ -83,7 +83,7 @@ local function bury(box)
   set_row(id, box, 'gone', nil, dead[box])
   weigh(box)
   freed()
-  wake(id, 1)
+  wake(id, for_one_lock())
 end
 
 local rows, silent, dead_done = {}, 0, 0
@@ -116,18 +116,46 @@ local fading = 0
 for _, out in pairs(outs) do if out.dead_since then fading = fading + 1 end end
 redis.call('HSET', of(id, 'tally'), 'fading', fading)
 
+-- Zones ---------------------------------------------------------------------------------------------------------------
+
+-- A zone is lost by Serf's word alone, before any verdict: nothing that its boxes use up is free for others meanwhile.
+local zones, zone_by_box = zones_of(id), {}
+if zones then
+  local lives = {}
+  for box, row in pairs(rows) do
+    local zone = zone_of(box)
+    zone_by_box[box] = zone
+    if row.phase ~= 'gone' and not dead[box] then lives[zone] = true end
+  end
+  for name, zone in pairs(zones) do
+    local was = redis.call('SISMEMBER', of(id, 'lost'), name) == 1
+    local is = not lives[name] and zone.size + zone.gone > 1
+    if settled and #arg.alive > 0 and is and not was then redis.call('SADD', of(id, 'lost'), name) end
+    if was and not is then
+      redis.call('SREM', of(id, 'lost'), name)
+      freed()
+      wake(id, ALL)
+    end
+  end
+end
+
 -- Boxes that work, and boxes that may still be granted a lock ----------------------------------------------------------------------------------------
 
 -- Counts only what time does not free: locks expire, and old entries of `out` cease to count.
 local n = locks_for(size_of(id), doc.max_parallel)
 settle(n)
 local by = redis.call('ZRANGEBYSCORE', base .. 'used', 'inf', 'inf')
-local stuck = #by
+local stuck, stuck_zones = #by, {}
+for name, zone in pairs(zones or {}) do
+  local kept = redis.call('ZCOUNT', base .. 'used:' .. name, 'inf', 'inf')
+  stuck_zones[name] = kept >= locks_for(zone.size, doc.max_parallel)
+end
 local working, awaited, last_heard = false, {}, tally(id, 'progress')
 for box, row in pairs(rows) do
   if UNFINISHED[row.phase] then
     if WORKING[row.phase] or held[box] and now - row.last <= arg.ttl then working = true end
-    if stuck < n or outs[box] and not outs[box].hand then
+    local free = stuck < n and not stuck_zones[zone_by_box[box]]
+    if free or outs[box] and not outs[box].hand then
       awaited[#awaited + 1] = box
       last_heard = math.max(last_heard, row.last)
     end
@@ -224,6 +252,8 @@ if settled and not working and not doc.gated and not holder(id, '') then
   end
 end
 if not stands and now - tally(id, 'progress') > arg.lock_timeout then
-  set_cancel(id, { by = 'deployctl', reason = 'no progress within lock_timeout', failed = true })
+  local lost = redis.call('SMEMBERS', of(id, 'lost'))
+  local why = #lost > 0 and ': lost with all boxes: zone ' .. table.concat(lost, ', ') or ''
+  set_cancel(id, { by = 'deployctl', reason = 'no progress within lock_timeout' .. why, failed = true })
 end
 return reply({ ended = false, state = 'rolling', silent = silent })

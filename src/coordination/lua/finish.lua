@@ -22,5 +22,5 @@ if own then delete_lock(arg.suffix, arg.box) end
 if arg.token then end_token(arg.box, arg.token) end
 freed()
 weigh(arg.box)
-if doc and not arg.quiet then wake(doc.id, held and ALL or 1) end
+if doc and not arg.quiet then wake(doc.id, held and ALL or for_one_lock()) end
 return reply({ remaining = row and remaining_of(arg.deploy) or nil })

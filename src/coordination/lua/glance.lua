@@ -30,6 +30,9 @@ local function stands_still()
   if redis.call('ZCARD', of(id, 'working')) > 0 or doc.gated then return false end
   local n = locks_for(size_of(id), doc.max_parallel)
   settle(n)
+  for name, zone in pairs(zones_of(id) or {}) do
+    if redis.call('ZCOUNT', base .. 'used:' .. name, 'inf', 'inf') >= locks_for(zone.size, doc.max_parallel) then return true end
+  end
   local last = redis.call('ZRANGE', of(id, 'seen'), -1, -1, 'WITHSCORES')
   local heard = math.max(tally(id, 'progress'), tonumber(last[2] or 0))
   return redis.call('ZCOUNT', base .. 'used', 'inf', 'inf') >= n or now - heard > arg.join_timeout
@@ -39,6 +42,7 @@ local look = cancel_of(id) or step_of(doc) or remaining_of(id) == 0
   or now - tally(id, 'thorough') > arg.often or tally(id, 'fading') > 0
   or now - doc.started - (doc.paused_for or 0) > arg.deploy_timeout
   or now - tally(id, 'progress') > arg.lock_timeout
+  or redis.call('SCARD', of(id, 'lost')) > 0
   or may_be_gone(arg.failed) or may_be_gone(arg.left)
   or working_before(now - arg.ttl) > 0
   or stands_still()

@@ -1,8 +1,8 @@
 -- leave: the box is about to leave the load balancers.
 -- Promises: from a yes on, the box stands in `out`; a yes is given only to the lock's owner, in a deploy that goes on,
--- while fewer than n others are out, and while the others that get requests, less those announced in `out`, are at least
+-- while fewer than n others are out, and of its zone fewer than its n (see zones.lua), and while the others that get requests, less those announced in `out`, are at least
 -- size - n in every load balancer that can count. A box that gets no requests skips that last check.
--- arg: box, deploy, suffix, token, ttl, hand = { size, max_parallel, reason }, surveys = [{ key, me, in_service = […] }]
+-- arg: box, deploy, suffix, token, ttl, hand = { size, max_parallel, reason, zone }, surveys = [{ key, me, in_service = […] }]
 
 local doc, hand = read('current'), arg.hand
 local lock = lock_at(arg.suffix)
@@ -25,6 +25,8 @@ if not mine then
   if away >= n then
     return reply({ refused = 'floor', others = math.max(0, size - 1 - away), floor = size - n, key = 'deploy' })
   end
+  local wait = zone_wait('away', arg.box, doc, hand)
+  if wait then return reply({ refused = 'zone', wait = wait }) end
 end
 for _, survey in ipairs(arg.surveys) do
   targets[survey.key] = survey.me

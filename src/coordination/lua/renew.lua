@@ -20,7 +20,8 @@ if arg.suffix and not finished then
   else
     local n = rolls(doc, arg.deploy) and locks_for(size_of(arg.deploy), doc.max_parallel) or 1
     settle(n)
-    if arg.out or others('used', arg.box) < n then take_lock(arg.suffix, arg.ttl) else lost = a_user(arg.box) end
+    local free = others('used', arg.box) < n and not (rolls(doc, arg.deploy) and zone_wait('used', arg.box, doc))
+    if arg.out or free then take_lock(arg.suffix, arg.ttl) else lost = a_user(arg.box) end
   end
 end
 local mine = out_entry(arg.box)

@@ -31,7 +31,7 @@ if doc then
   if row and (WORKING[row.phase] or held == doc.id and UNFINISHED[row.phase]) then
     set_row(doc.id, arg.box, 'lost', nil, 'freed by ' .. arg.by .. ': ' .. (arg.reason or ''))
   end
-  wake(doc.id, 1)
+  wake(doc.id, for_one_lock())
 end
 weigh(arg.box)
 return reply({ freed = true })

@@ -74,6 +74,7 @@ fn at_place(
                     @if out.is_some() { (chip("amber", "out")) }
                 }
                 dl {
+                    @if let Some(zone) = stands.and_then(|(_, row)| row.zone.as_ref()) { dt { "Zone" } dd { (zone) } }
                     @if let Some(running) = running { dt { "Runs" } dd { (release(&place.role, &running.tag)) } }
                     @if let Some((deploy, row)) = stands {
                         dt { "Deploy" }

@@ -9,7 +9,7 @@ use super::{
     html::{live, said},
     overview::progress,
     pace,
-    parts::{audit, bar, boxes, change, last_words, lasting, moment, state},
+    parts::{audit, bar, boxes, change, chip, last_words, lasting, moment, state},
     snapshot::Snapshot,
 };
 use crate::{
@@ -116,6 +116,17 @@ impl View<'_> {
                     @if let Some(source) = &deploy.source { ", of " a href=(format!("/deploys/{source}")) { (source) } }
                 }
                 dt { "Boxes" } dd { (deploy.size) ", " (deploy.locks) " at a time" }
+                @if !deploy.zones.is_empty() {
+                    dt { "Zones" }
+                    dd {
+                        @for zone in &deploy.zones {
+                            div {
+                                (zone.zone) ": " (zone.size) ", " (zone.locks) " at a time"
+                                @if zone.lost { " " (chip("red", "lost")) }
+                            }
+                        }
+                    }
+                }
                 @if let Some(compare) = &deploy.compare {
                     dt { "Changes" } dd { a href=(compare) rel="noreferrer" { (compare) } }
                 }

@@ -119,12 +119,14 @@ pub fn why(deploy: &Deploy) -> Markup {
 
 /// Boxes of a deploy, where each stands and what it waits for. `past`: what is slow goes by these deploys.
 pub fn boxes(deploy: &Deploy, rows: &[&BoxRow], locks: &[LockRow], past: &[Deploy], now: Timestamp) -> Markup {
+    let zones = rows.iter().any(|row| row.zone.is_some());
     html! {
         div .wide {
             table .boxes {
                 thead {
                     tr {
                         th scope="col" { "Box" }
+                        @if zones { th scope="col" { "Zone" } }
                         th scope="col" { "Phase" }
                         th scope="col" { "For" }
                         th scope="col" { "Lock" }
@@ -136,6 +138,7 @@ pub fn boxes(deploy: &Deploy, rows: &[&BoxRow], locks: &[LockRow], past: &[Deplo
                     @for row in rows {
                         tr {
                             th scope="row" { (box_name(&row.name)) }
+                            @if zones { td { @if let Some(zone) = &row.zone { (zone) } } }
                             td {
                                 (chip(colour(row.phase), row.phase.as_str()))
                                 @if is_slow(row, deploy, past, now) { " " (chip("amber", "slow")) }

@@ -1,6 +1,6 @@
 //! The one way in which deploys begin: by a person, from the queue, back, and on to the next environment.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 mod by_person;
 
@@ -10,10 +10,11 @@ use crate::service::{
     ids, now_ms, policy,
 };
 use crate::{
-    api::{AuditEntry, BoxRow, Deploy, Kind as DeployKind, Phase, State},
+    api::{AuditEntry, BoxRow, Deploy, Kind as DeployKind, Phase, State, ZoneRow},
     config::{Lasts, Step, When},
     coordination::{BeginReply, Coordinator, DeployRecord, Members, Refusal, StepRecord, rfc3339},
-    names::{BoxName, Place, Tag},
+    names::{BoxName, Place, Tag, ZoneName, Zones},
+    parallel::MaxParallel,
 };
 
 /// A deploy that somebody wants.
@@ -85,11 +86,26 @@ fn record(step: &Step) -> StepRecord {
     StepRecord { boxes: step.boxes, lasts }
 }
 
+/// The zones of a deploy that would begin on the boxes `alive`; none where there are fewer than two.
+fn zone_rows(alive: &[BoxName], zones: &Zones, max_parallel: MaxParallel) -> Vec<ZoneRow> {
+    let mut sizes = BTreeMap::<&ZoneName, u32>::new();
+    for zone in alive.iter().filter_map(|name| zones.get(name)) {
+        *sizes.entry(zone).or_default() += 1;
+    }
+    let row = |(zone, size): (&ZoneName, u32)| ZoneRow {
+        zone: zone.clone(),
+        size,
+        locks: max_parallel.locks(size),
+        lost: false,
+    };
+    if sizes.len() > 1 { sizes.into_iter().map(row).collect() } else { Vec::new() }
+}
+
 impl Service {
     /// Begins a deploy, or queues it.
     pub fn start_deploy(&self, request: &DeployRequest) -> ApiResult<StartOutcome> {
         let place = &request.place;
-        let boxes = self.live_boxes(place)?;
+        let members = self.live_members(place)?;
         let doc = self.doc(request)?;
         self.store.know(place)?;
         if request.supersede {
@@ -98,7 +114,7 @@ impl Service {
                 self.store.open(&old.id)?;
             }
         }
-        match self.begin(place, &doc, &boxes, request.supersede)? {
+        match self.begin(place, &doc, &members, request.supersede)? {
             BeginReply::Rolling { .. } => Ok(StartOutcome::Rolling(self.begun(place, &doc)?)),
             BeginReply::Refused { refused: Refusal::Exists, .. } => Ok(StartOutcome::Exists),
             BeginReply::Refused { .. } if request.queue => Ok(StartOutcome::Queued(self.enqueue(place, &doc)?)),
@@ -131,8 +147,8 @@ impl Service {
             );
             return Ok(());
         }
-        let boxes = self.live_boxes(place)?;
-        if let BeginReply::Rolling { .. } = self.begin(place, &doc, &boxes, false)? {
+        let members = self.live_members(place)?;
+        if let BeginReply::Rolling { .. } = self.begin(place, &doc, &members, false)? {
             self.begun(place, &doc)?;
         }
         Ok(())
@@ -142,14 +158,14 @@ impl Service {
         &self,
         place: &Place,
         doc: &DeployRecord,
-        boxes: &[BoxName],
+        Members { alive, zones, .. }: &Members,
         supersede: bool,
     ) -> anyhow::Result<BeginReply> {
         // A rollback is for the worst of days: what may be wrong with a gate must not stand in its way.
         let policy = self.config.service.role(&place.role);
         let gated = doc.kind != DeployKind::Rollback && policy.gates.iter().any(|gate| gate.when == When::Start);
         let epoch = self.epoch(place);
-        let begun = self.store.at(place, |locks| locks.begin(doc, boxes, supersede, gated, epoch.as_deref()))?;
+        let begun = self.store.at(place, |locks| locks.begin(doc, alive, zones, supersede, gated, epoch.as_deref()))?;
         if let BeginReply::Rolling { epoch, replaced } = &begun {
             self.remember_epoch(place, epoch);
             if let Some(id) = replaced {
@@ -228,7 +244,7 @@ impl Service {
 
     /// The deploy as it would be, without starting it.
     pub fn dry_run(&self, request: &DeployRequest) -> ApiResult<Deploy> {
-        let boxes = self.live_boxes(&request.place)?;
+        let Members { alive, zones, .. } = self.live_members(&request.place)?;
         let current = self.store.at(&request.place, Coordinator::current)?;
         let rolling = current.as_ref().filter(|doc| doc.state() == State::Rolling);
         if let (Some(doc), false, false) = (rolling, request.supersede, request.queue) {
@@ -244,24 +260,29 @@ impl Service {
             last_good: current.and_then(|doc| doc.last_good),
             ..self.doc(request)?
         };
-        let size = u32::try_from(boxes.len()).unwrap_or(u32::MAX);
-        let row = |name| BoxRow { name, phase: Phase::Expected, tag: None, since: rfc3339(now_ms()), detail: None };
+        let size = u32::try_from(alive.len()).unwrap_or(u32::MAX);
+        let row = |name| {
+            let (zone, since) = (zones.get(&name).cloned(), rfc3339(now_ms()));
+            BoxRow { name, phase: Phase::Expected, zone, tag: None, since, detail: None }
+        };
         let mut deploy = self.store.at(&request.place, |locks| locks.show(&doc, false))?;
         (deploy.size, deploy.remaining, deploy.locks) = (size, size, doc.max_parallel.locks(size));
-        deploy.boxes = boxes.into_iter().map(row).collect();
+        deploy.zones = zone_rows(&alive, &zones, doc.max_parallel);
+        deploy.boxes = alive.into_iter().map(row).collect();
         Ok(deploy)
     }
 
-    fn live_boxes(&self, place: &Place) -> ApiResult<Vec<BoxName>> {
-        let Members { alive, .. } = self.members(place, Duration::ZERO)?;
-        if alive.is_empty() {
+    /// The members of `place`, of which one lives at least.
+    fn live_members(&self, place: &Place) -> ApiResult<Members> {
+        let members = self.members(place, Duration::ZERO)?;
+        if members.alive.is_empty() {
             let Place { environment, role } = place;
             return Err(ApiError::new(
                 Kind::NoBox,
                 format!("no live box has the Serf tags images={role} and environment={environment}: see serf members"),
             ));
         }
-        Ok(alive)
+        Ok(members)
     }
 
     /// The members that matter to `place`; an agent that does not answer is `unavailable`.
