@@ -94,6 +94,7 @@ impl Journal {
     }
 
     /// A journal that remembers nothing, for a box whose own cannot be read. It is not to be changed.
+    #[must_use]
     pub fn empty(state_dir: &Path, role: &Role) -> Self {
         Self { folder: state_dir.to_path_buf(), role: role.clone(), state: State::default() }
     }
