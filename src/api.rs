@@ -12,7 +12,7 @@ pub use self::{
         Audit, AuditEntry, Completed, Deploys, Freeze, Freezes, NewBlame, NewCancel, NewDeploy, NewFreeze, NewMove,
         NewPause, NewRelease, Releases, Running, RunningBoxes,
     },
-    deploy::{BoxRow, Deploy, Kind, LAST_WORDS, Pause, Phase, STAYS_OUT, State, Step, ZoneRow},
+    deploy::{BoxRow, CurrentStep, Deploy, Kind, LAST_WORDS, Pause, Phase, STAYS_OUT, State, ZoneRow},
     promotion::{Approval, Promoted, Promotion, PromotionState},
 };
 use crate::names::{BoxName, Environment, Role, Tag, ZoneName};

@@ -10,11 +10,14 @@ use clap::{Args, Parser, Subcommand};
 
 pub use self::{
     fleet::{
-        Cancel, Complete, CompleteKind, Freeze, LocksArgs, Pause, Promote, Publish, Releases, Resume, Rollback, Start,
-        Status, Unfreeze, Unlock, Until, Why,
+        CancelArgs, CompleteArgs, CompleteKind, FreezeArgs, LocksArgs, PauseArgs, PromoteArgs, PublishArgs,
+        ReleasesArgs, ResumeArgs, RollbackArgs, StartArgs, StatusArgs, UnfreezeArgs, UnlockArgs, Until, WhyArgs,
     },
     help::{command, parse},
-    machine::{Handle, In, Init, InitBox, InitService, Out, Run, TokenCommand, TokenNew, Worker},
+    machine::{
+        HandleArgs, InArgs, Init, InitBoxArgs, InitServiceArgs, OutArgs, RunArgs, TokenCommand, TokenNewArgs,
+        WorkerArgs,
+    },
 };
 use crate::names::{Environment, Role};
 
@@ -37,43 +40,43 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Tell the service of a new release: what CI does
-    Publish(Publish),
+    Publish(PublishArgs),
     /// What can be deployed, what cannot and why, and where each release runs
-    Releases(Releases),
+    Releases(ReleasesArgs),
     /// Start a deploy
-    Start(Start),
+    Start(StartArgs),
     /// Stop the deploy that is rolling
-    Cancel(Cancel),
+    Cancel(CancelArgs),
     /// Let no box begin in the deploy that is rolling
-    Pause(Pause),
+    Pause(PauseArgs),
     /// Let a paused deploy go on
-    Resume(Resume),
+    Resume(ResumeArgs),
     /// Deploy the last tag that was complete before this one
-    Rollback(Rollback),
+    Rollback(RollbackArgs),
     /// Start what one environment runs in the next one
-    Promote(Promote),
+    Promote(PromoteArgs),
     /// Let nothing new start in an environment
-    Freeze(Freeze),
+    Freeze(FreezeArgs),
     /// Let deploys start again
-    Unfreeze(Unfreeze),
+    Unfreeze(UnfreezeArgs),
     /// What runs where, what is rolling, and what each box waits for
-    Status(Status),
+    Status(StatusArgs),
     /// Why a deploy, or a box, is no further, and what can be done
-    Why(Why),
+    Why(WhyArgs),
     /// Who holds which lock, and which boxes are out of service
     Locks(LocksArgs),
     /// Free a box's lock and out-mark by force
-    Unlock(Unlock),
+    Unlock(UnlockArgs),
     /// The handler of Serf's user:deploy event, payload on stdin
-    Handle(Handle),
+    Handle(HandleArgs),
     /// Deploy here now, under the same locks as every deploy
-    Run(Run),
+    Run(RunArgs),
     /// Bring every role here to what it should run
     Sync,
     /// Take this box out of service by hand
-    Out(Out),
+    Out(OutArgs),
     /// Bring this box back after `out`
-    In(In),
+    In(InArgs),
     /// Write the first configuration of a box, or of the service's host
     #[command(subcommand)]
     Init(Init),
@@ -89,10 +92,10 @@ pub enum Command {
     CheckConfig,
     /// Names that a shell offers: what the completion scripts call
     #[command(hide = true)]
-    Complete(Complete),
+    Complete(CompleteArgs),
     /// The worker that an event wakes: what deployctl@ROLE.service runs
     #[command(hide = true)]
-    Worker(Worker),
+    Worker(WorkerArgs),
 }
 
 /// A role and an environment, as most commands need them.

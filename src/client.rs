@@ -32,7 +32,7 @@ use crate::{
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The largest answer that is read, in bytes: 3,000 boxes with their details are a tenth of it.
-const LARGEST: u64 = 16 << 20;
+const LARGEST_ANSWER: u64 = 16 << 20;
 
 /// The deployment service, seen from a client.
 #[derive(Debug, Clone)]
@@ -254,7 +254,8 @@ impl Client {
         };
         let mut answer = answer.map_err(|e| unreachable(&e))?;
         let status = answer.status();
-        let text = answer.body_mut().with_config().limit(LARGEST).read_to_string().map_err(|e| unreachable(&e))?;
+        let text =
+            answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_string().map_err(|e| unreachable(&e))?;
         if status.is_success() {
             let text = if text.is_empty() { "null" } else { &text };
             return read_clean(text).map_err(|e| self.nonsense(path, &e.to_string()));

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The longest payload, in bytes: Serf carries no more (name and payload together).
-pub const LONGEST: usize = 512;
+pub const LONGEST_PAYLOAD: usize = 512;
 
 /// What a Serf event means to this box.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +54,8 @@ impl Event {
 /// The place that a payload names, or one sentence that says what is wrong with it.
 pub fn place(payload: &[u8]) -> Result<Place, String> {
     let payload = payload.strip_suffix(b"\n").unwrap_or(payload);
-    if payload.len() > LONGEST {
-        return Err(format!("the payload has more than {LONGEST} bytes: send {EXAMPLE}"));
+    if payload.len() > LONGEST_PAYLOAD {
+        return Err(format!("the payload has more than {LONGEST_PAYLOAD} bytes: send {EXAMPLE}"));
     }
     let text = std::str::from_utf8(payload).map_err(|_| format!("the payload is not UTF-8: send {EXAMPLE}"))?;
     if text.trim().is_empty() {

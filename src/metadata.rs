@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 use ureq::Agent;
 
 /// The service is on the same host: without an answer by then this is no EC2 instance.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 const ENDPOINT: &str = "http://169.254.169.254";
 /// Longer than any answer that is asked for.
-const LONGEST: u64 = 1024;
+const LONGEST_ANSWER: u64 = 1024;
 
 /// The instance metadata service, and what the environment says instead of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +57,14 @@ impl Metadata {
 
     fn try_ask(&self, what: &str) -> Result<String> {
         // Never by a proxy: it would answer for its own machine.
-        let agent: Agent = Agent::config_builder().timeout_global(Some(TIMEOUT)).proxy(None).build().into();
+        let agent: Agent = Agent::config_builder().timeout_global(Some(METADATA_TIMEOUT)).proxy(None).build().into();
         let token = agent
             .put(format!("{}/latest/api/token", self.endpoint))
             .header("X-aws-ec2-metadata-token-ttl-seconds", "60")
             .send_empty()?
             .body_mut()
             .with_config()
-            .limit(LONGEST)
+            .limit(LONGEST_ANSWER)
             .read_to_string()?;
         let answer = agent
             .get(format!("{}/latest/meta-data/{what}", self.endpoint))
@@ -72,7 +72,7 @@ impl Metadata {
             .call()?
             .body_mut()
             .with_config()
-            .limit(LONGEST)
+            .limit(LONGEST_ANSWER)
             .read_to_string()?;
         let answer = answer.trim();
         ensure!(!answer.is_empty(), "its answer is empty");
@@ -106,7 +106,7 @@ mod tests {
         let metadata = Metadata::new(|name| (name == "AWS_EC2_METADATA_SERVICE_ENDPOINT").then(|| endpoint.clone()));
         let started = Instant::now();
         let error = format!("{:#}", metadata.instance_id().unwrap_err());
-        assert!(started.elapsed() < TIMEOUT * 3, "{:?}", started.elapsed());
+        assert!(started.elapsed() < METADATA_TIMEOUT * 3, "{:?}", started.elapsed());
         assert!(error.contains("target_id or instance_id instead of auto") && error.contains(&endpoint), "{error}");
     }
 }

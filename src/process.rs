@@ -35,7 +35,7 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long output may lag behind the end of the program that wrote it.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 /// How often a caller is asked whether it was interrupted.
-const LOOK: Duration = Duration::from_millis(50);
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
 /// A program to run: what, with what, how long at most. Built by pure functions, so that it is tested by equality.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub fn run(program: &Program, interrupted: &dyn Fn() -> bool) -> Result<Output, 
     let command = command_line(&program.argv);
     debug!("running {command}");
     let started = Instant::now();
-    let running = Running::start(program).map_err(|e| Failure::at_start(program, e))?;
+    let running = RunningProgram::start(program).map_err(|e| Failure::at_start(program, e))?;
     let end = running.wait(started + program.timeout, interrupted);
     match end {
         Ok(End::Exited(_)) => running.wait_for_output(Instant::now() + OUTPUT_GRACE),
@@ -132,7 +132,7 @@ enum End {
     Interrupted,
 }
 
-struct Running {
+struct RunningProgram {
     handle: Handle,
     /// Its process group, which has the number of the program itself.
     group: Pid,
@@ -140,7 +140,7 @@ struct Running {
     stderr: Capture,
 }
 
-impl Running {
+impl RunningProgram {
     fn start(program: &Program) -> io::Result<Self> {
         let (stdout, out) = Capture::start()?;
         let (stderr, err) = Capture::start()?;
@@ -156,7 +156,7 @@ impl Running {
     fn wait(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> io::Result<End> {
         while !interrupted() {
             let now = Instant::now();
-            if let Some(ended) = self.handle.wait_deadline(deadline.min(now + LOOK))? {
+            if let Some(ended) = self.handle.wait_deadline(deadline.min(now + INTERRUPT_CHECK))? {
                 return Ok(End::Exited(ended.status));
             }
             if now >= deadline {

@@ -8,12 +8,12 @@ use std::{
 
 use log::warn;
 
-use crate::pause::{jittered, pause};
+use crate::sleep::{jittered, sleep};
 
 /// The first wait, and the longest. Each is twice the one before.
-struct Waits(Duration, Duration);
+struct Backoff(Duration, Duration);
 
-impl Waits {
+impl Backoff {
     fn next(&mut self) -> Duration {
         let longer = (self.0 * 2).min(self.1);
         mem::replace(&mut self.0, longer)
@@ -21,43 +21,43 @@ impl Waits {
 }
 
 /// For what is ours: Redis, the service, the Serf agent, the Docker engine.
-const NEAR: Waits = Waits(Duration::from_millis(200), Duration::from_secs(5));
+const NEAR: Backoff = Backoff(Duration::from_millis(200), Duration::from_secs(5));
 /// For what many share, and what slows down those who ask often: AWS, registries.
-const FAR: Waits = Waits(Duration::from_secs(1), Duration::from_secs(30));
+const FAR: Backoff = Backoff(Duration::from_secs(1), Duration::from_secs(30));
 
-/// Calls again while its error `may_pass`, each time after twice the wait, until `patience` is over or `interrupted`
+/// Calls again while its error `is_transient`, each time after twice the wait, until `patience` is over or `interrupted`
 /// answers true; then gives back the last error. What repeats is said once. Only for calls that may arrive twice.
 pub fn retrying<T, E: Display>(
     patience: Duration,
     interrupted: &dyn Fn() -> bool,
-    may_pass: impl FnMut(&E) -> bool,
+    is_transient: impl FnMut(&E) -> bool,
     call: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    retry(NEAR, patience, interrupted, may_pass, call)
+    retry(NEAR, patience, interrupted, is_transient, call)
 }
 
 /// Like [`retrying`], with longer waits, for AWS and registries.
 pub fn retrying_slowly<T, E: Display>(
     patience: Duration,
     interrupted: &dyn Fn() -> bool,
-    may_pass: impl FnMut(&E) -> bool,
+    is_transient: impl FnMut(&E) -> bool,
     call: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    retry(FAR, patience, interrupted, may_pass, call)
+    retry(FAR, patience, interrupted, is_transient, call)
 }
 
 fn retry<T, E: Display>(
-    mut waits: Waits,
+    mut waits: Backoff,
     patience: Duration,
     interrupted: &dyn Fn() -> bool,
-    mut may_pass: impl FnMut(&E) -> bool,
+    mut is_transient: impl FnMut(&E) -> bool,
     mut call: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     let begun = Instant::now();
     let mut said = String::new();
     loop {
         let error = match call() {
-            Err(error) if may_pass(&error) => error,
+            Err(error) if is_transient(&error) => error,
             answer => return answer,
         };
         let time = jittered(waits.next());
@@ -69,7 +69,7 @@ fn retry<T, E: Display>(
             warn!("{text}; trying again");
             said = text;
         }
-        if !pause(time, interrupted) {
+        if !sleep(time, interrupted) {
             return Err(error);
         }
     }

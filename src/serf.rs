@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The agent is on this machine: one that is slower than this hangs.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const AGENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to reach the agent.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ pub struct Member {
     /// `ip:port` of its gossip.
     pub addr: String,
     /// Whether it is there.
-    pub status: Status,
+    pub status: MemberStatus,
     /// Its tags.
     #[serde(deserialize_with = "null_is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -46,7 +46,7 @@ impl Member {
     #[must_use]
     pub fn is_live_in(&self, place: &Place) -> bool {
         let tag = |name| self.tags.get(name).map_or("", String::as_str);
-        self.status == Status::Alive && tags::matches(tag("images"), tag("environment"), place)
+        self.status == MemberStatus::Alive && tags::matches(tag("images"), tag("environment"), place)
     }
 
     /// Its zone by the tag `zone_tag`: none without it. Refuses what is no name; that member counts as one without a zone.
@@ -58,7 +58,7 @@ impl Member {
 /// What Serf thinks of a member ([states](https://github.com/hashicorp/serf/blob/master/serf/serf.go)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum MemberStatus {
     /// It answers, or has not yet been missed: for a dead one that takes 7 to 10 s.
     Alive,
     /// It has said that it is about to go.
@@ -84,7 +84,7 @@ pub struct LocalNode {
 impl Serf {
     /// Everyone that the agent has heard of, the dead too.
     pub fn members(&self, interrupted: &dyn Fn() -> bool) -> Result<Vec<Member>> {
-        let answer: Members = self.ask(&self.members_program(), interrupted)?;
+        let answer: MembersAnswer = self.ask(&self.members_program(), interrupted)?;
         Ok(answer.members)
     }
 
@@ -115,7 +115,7 @@ impl Serf {
     /// The key goes by the environment: an argument list is for everyone to read.
     fn program(&self, command: &[&str], arguments: &[&str]) -> Program {
         let address = format!("-rpc-addr={}", self.rpc_addr);
-        let program = Program::new(TIMEOUT, [&["serf"], command, &[&address], arguments].concat());
+        let program = Program::new(AGENT_TIMEOUT, [&["serf"], command, &[&address], arguments].concat());
         match &self.rpc_auth {
             Some(key) => program.env("SERF_RPC_AUTH", key.expose()),
             None => program,
@@ -152,7 +152,7 @@ impl Serf {
 }
 
 #[derive(Deserialize)]
-struct Members {
+struct MembersAnswer {
     #[serde(deserialize_with = "null_is_empty")]
     members: Vec<Member>,
 }
@@ -190,12 +190,12 @@ mod tests {
     fn the_key_is_not_an_argument() {
         let payload = r#"{"role":"app","environment":"staging"}"#;
         let argv = ["serf", "event", "-coalesce=false", "-rpc-addr=10.0.0.1:7373", "deploy", payload];
-        let event = Program::new(TIMEOUT, argv);
+        let event = Program::new(AGENT_TIMEOUT, argv);
         assert_eq!(serf(None).event_program("deploy", payload), event);
         assert_eq!(serf(Some("k")).event_program("deploy", payload), event.env("SERF_RPC_AUTH", "k"));
-        let members = Program::new(TIMEOUT, ["serf", "members", "-format=json", "-rpc-addr=10.0.0.1:7373"]);
+        let members = Program::new(AGENT_TIMEOUT, ["serf", "members", "-format=json", "-rpc-addr=10.0.0.1:7373"]);
         assert_eq!(serf(None).members_program(), members);
-        let info = Program::new(TIMEOUT, ["serf", "info", "-format=json", "-rpc-addr=10.0.0.1:7373"]);
+        let info = Program::new(AGENT_TIMEOUT, ["serf", "info", "-format=json", "-rpc-addr=10.0.0.1:7373"]);
         assert_eq!(serf(None).info_program(), info);
     }
 
@@ -207,17 +207,17 @@ mod tests {
             {"name": "box-2", "addr": "127.0.0.2:7946", "port": 7946, "tags": {"environment": "staging", "images": "app"},
              "status": "failed", "protocol": {"max": 5, "min": 2, "version": 5}},
             {"name": "service", "addr": "127.0.0.3:7946", "port": 7946, "tags": null, "status": "none", "protocol": {}}]}"#;
-        let members = serde_json::from_str::<Members>(text).unwrap().members;
+        let members = serde_json::from_str::<MembersAnswer>(text).unwrap().members;
         assert_eq!(members[0].tags["images"], "app,web");
         assert_eq!(
             members.iter().map(|m| m.status).collect::<Vec<_>>(),
-            [Status::Alive, Status::Failed, Status::Other]
+            [MemberStatus::Alive, MemberStatus::Failed, MemberStatus::Other]
         );
         let live = |place| members.iter().map(|m| m.is_live_in(&place)).collect::<Vec<_>>();
         assert_eq!(live(place("staging", "web")), [true, false, false]);
         assert_eq!(live(place("staging", "app")), [true, false, false]);
         assert_eq!(live(place("production", "app")), [false, false, false]);
-        assert_eq!(serde_json::from_str::<Members>(r#"{"members": null}"#).unwrap().members, []);
+        assert_eq!(serde_json::from_str::<MembersAnswer>(r#"{"members": null}"#).unwrap().members, []);
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn ours(redis: &Redis, size: usize) -> Column {
             token: Some(&held.token),
             ttl: 900_000,
             out: true,
-            hand: None,
+            kept_out_reason: None,
             epoch: None,
         };
         locks.renew(&pulse).unwrap();

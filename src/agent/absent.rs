@@ -14,7 +14,7 @@ use crate::{
     api::{Current, Phase, State},
     client::{self, Client},
     config::Config,
-    coordination::{Coordinator, Finish, Trouble},
+    coordination::{Coordinator, Finish, RedisError},
     names::{BoxName, Place, Role, Zones},
     process::never,
     retry::retrying,
@@ -30,7 +30,7 @@ pub fn without_configuration(config: &Config, who: &Identity, role: &Role, error
     let place = Place { environment: who.environment.clone(), role: role.clone() };
     let say = || -> Result<()> {
         let service = Client::new(config, who.name.as_str())?;
-        let current = retrying(AWAY, &never, client::Error::may_pass, || service.current(&place))?;
+        let current = retrying(AWAY, &never, client::Error::is_transient, || service.current(&place))?;
         match current {
             Some(Current { deploy, .. }) if deploy.state == State::Rolling => take_part_as(
                 &mut coordinator(config, &place)?,
@@ -51,7 +51,7 @@ pub fn without_configuration(config: &Config, who: &Identity, role: &Role, error
 /// Takes the place of the box `name` in the deploy `id`, only to end it at once.
 fn take_part_as(locks: &mut Coordinator, name: &BoxName, id: &str, phase: Phase, detail: String) -> Result<()> {
     let finish = Finish { phase: Some(phase), detail: Some(detail), ..Finish::default() };
-    retrying(AWAY, &never, Trouble::may_pass, || {
+    retrying(AWAY, &never, RedisError::is_transient, || {
         locks.join(name, id, &[], &Zones::new(), false, None)?;
         locks.finish(name, id, None, &finish)
     })

@@ -23,13 +23,13 @@ use crate::{
     client::{self, Client},
     compose::{DeployVars, EngineWatch, Inputs, Project, Rendered},
     config::{Config, RoleConfig},
-    coordination::{Coordinator, RedisLooks, Trouble},
+    coordination::{Coordinator, RedisError, RedisLooks},
     load_balancer::LoadBalancers,
     names::{BoxName, Place, Role, Tag},
-    pause::pause,
     process::never,
     retry::retrying,
     serf::Serf,
+    sleep::sleep,
 };
 
 /// Everything for one role on this box.
@@ -173,13 +173,13 @@ impl<'a> BoxRole<'a> {
         mut work: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
         let (shutdown, out) = (self.shutdown.clone(), self.is_out());
-        retrying(patience, &|| !out && shutdown.requested(), Trouble::may_pass, || work(self))
+        retrying(patience, &|| !out && shutdown.requested(), RedisError::is_transient, || work(self))
     }
 
     /// What the service says is current here. Waits for a service that restarts.
     pub(crate) fn current(&self, patience: Duration) -> Result<Option<Current>> {
         let ask = || self.service.current(&self.place);
-        Ok(retrying(patience, &self.interruption(), client::Error::may_pass, ask)?)
+        Ok(retrying(patience, &self.interruption(), client::Error::is_transient, ask)?)
     }
 
     /// The same by Redis alone, for a person who names the tag while the service is away.
@@ -238,6 +238,6 @@ impl<'a> BoxRole<'a> {
     /// Waits, unless interrupted.
     pub(crate) fn pause(&self, time: Duration) {
         // The next step asks what interrupted it.
-        let _ = pause(time, &self.interruption());
+        let _ = sleep(time, &self.interruption());
     }
 }

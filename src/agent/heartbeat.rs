@@ -202,7 +202,7 @@ fn keep(subject: &Subject, locks: &mut Coordinator, shared: &(Mutex<Shared>, Con
             token: held.as_ref().map(|held| held.token.as_str()),
             ttl: u64::try_from(subject.ttl.as_millis()).unwrap_or(u64::MAX),
             out,
-            hand: None,
+            kept_out_reason: None,
             epoch: epoch.as_deref(),
         });
         let mut heard = lock(&shared.0);

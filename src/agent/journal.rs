@@ -68,7 +68,7 @@ pub struct Work {
 /// What is remembered.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct State {
+pub struct RoleState {
     /// The release that last worked. Only another that works replaces it: resuming never does.
     pub good: Option<Good>,
     /// The one before.
@@ -83,7 +83,7 @@ pub struct State {
 pub struct Journal {
     folder: PathBuf,
     role: Role,
-    state: State,
+    state: RoleState,
 }
 
 impl Journal {
@@ -96,12 +96,12 @@ impl Journal {
     /// A journal that remembers nothing, for a box whose own cannot be read. It is not to be changed.
     #[must_use]
     pub fn empty(state_dir: &Path, role: &Role) -> Self {
-        Self { folder: state_dir.to_path_buf(), role: role.clone(), state: State::default() }
+        Self { folder: state_dir.to_path_buf(), role: role.clone(), state: RoleState::default() }
     }
 
     /// What it says.
     #[must_use]
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &RoleState {
         &self.state
     }
 
@@ -122,7 +122,7 @@ impl Journal {
     }
 
     /// Changes it, durably.
-    pub fn update(&mut self, change: impl FnOnce(&mut State)) -> Result<()> {
+    pub fn update(&mut self, change: impl FnOnce(&mut RoleState)) -> Result<()> {
         change(&mut self.state);
         let text = serde_json::to_vec_pretty(&self.state).context("the journal")?;
         self.write("json", &text)
@@ -163,11 +163,11 @@ impl Journal {
 }
 
 /// Reads a journal; an absent one is empty.
-fn read(path: &Path) -> Result<State> {
+fn read(path: &Path) -> Result<RoleState> {
     match fs::read_to_string(path) {
         Ok(text) => serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged: move it away, then run `deployctl run`", path.display())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(State::default()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(RoleState::default()),
         Err(e) => Err(e).with_context(|| format!("cannot read {}; see state_dir", path.display())),
     }
 }

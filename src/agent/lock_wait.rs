@@ -13,9 +13,11 @@ use super::{BoxRole, journal::Work, plan::Plan, step::SLACK, step_error::StepErr
 use crate::{
     api::{Kind, Phase, State},
     client,
-    coordination::{AcquireReply, Cancel, Finish, Hand, HandZone, Held, LeaveReply, Refusal, Survey, new_token},
+    coordination::{
+        AcquireReply, Cancel, Finish, Held, LeaveReply, ManualRun, ManualRunZone, Refusal, Survey, new_token,
+    },
     load_balancer::Waiting,
-    pause::jittered,
+    sleep::jittered,
 };
 
 /// Long enough to be said once; a box that waits is heard of when it asks for a lock.
@@ -27,7 +29,7 @@ impl BoxRole<'_> {
         if self.held().is_some() && self.not_yet.is_none() {
             return Ok(());
         }
-        let hand = self.hand(plan)?;
+        let manual_run = self.manual_run(plan)?;
         self.enter(Phase::Waiting, ONCE);
         let settle = 3 * self.config.renew_interval();
         let (mut waits_for, mut since) = (String::new(), Instant::now());
@@ -37,7 +39,7 @@ impl BoxRole<'_> {
             let epoch = self.heartbeat().and_then(|heartbeat| heartbeat.handle().epoch());
             let acquired = self.retry_transient(self.config.command_timeout, |box_role| {
                 let (name, ttl) = (box_role.name.clone(), box_role.config.lock_ttl);
-                box_role.locks.acquire(&name, &plan.id, &token, (ttl, settle), hand.as_ref(), epoch.as_deref())
+                box_role.locks.acquire(&name, &plan.id, &token, (ttl, settle), manual_run.as_ref(), epoch.as_deref())
             })?;
             match acquired {
                 AcquireReply::Granted { granted, locks, out, epoch, cancel, not_yet, over, .. } => {
@@ -115,7 +117,7 @@ impl BoxRole<'_> {
             return Ok(true);
         }
         let current = match self.service.current(&self.place) {
-            Err(error) if error.may_pass() => return self.wait_for_service(plan, &error),
+            Err(error) if error.is_transient() => return self.wait_for_service(plan, &error),
             current => current.map_err(anyhow::Error::from)?,
         };
         self.service_away_since = None;
@@ -152,7 +154,7 @@ impl BoxRole<'_> {
     /// `poll_interval`, or more, has passed.
     pub(crate) fn leave(&mut self, plan: &Plan) -> Result<bool, StepError> {
         let Some(held) = self.held() else { return Ok(true) };
-        let hand = self.hand(plan)?;
+        let manual_run = self.manual_run(plan)?;
         let (balancers, interrupted) = (self.balancers(plan)?, self.interruption());
         let left = self.retry_transient(self.config.command_timeout, |box_role| {
             // Each time anew: what was in service before Redis was away may not be any more.
@@ -162,7 +164,7 @@ impl BoxRole<'_> {
                 .map(|survey| Survey { key: survey.key, me: survey.me, in_service: survey.in_service })
                 .collect();
             let (name, ttl) = (box_role.name.clone(), box_role.config.lock_ttl);
-            box_role.locks.leave(&name, &plan.id, &held, ttl, hand.as_ref(), &surveys)
+            box_role.locks.leave(&name, &plan.id, &held, ttl, manual_run.as_ref(), &surveys)
         })?;
         match left {
             LeaveReply::Left { .. } => {
@@ -217,16 +219,16 @@ impl BoxRole<'_> {
         .map(drop)
     }
 
-    /// Size and `max_parallel` for work without a deploy.
-    fn hand(&mut self, plan: &Plan) -> Result<Option<Hand>> {
+    /// Size and `max_parallel` for work by hand; none where the box takes part in a deploy.
+    fn manual_run(&mut self, plan: &Plan) -> Result<Option<ManualRun>> {
         if plan.joins {
             return Ok(None);
         }
         let (boxes, zones) = self.live_boxes()?;
         let size = u32::try_from(boxes.len()).unwrap_or(u32::MAX);
-        let zone = HandZone::of(&self.name, &boxes, &zones);
+        let zone = ManualRunZone::of(&self.name, &boxes, &zones);
         let reason = (plan.kind == Kind::Manual).then(|| self.journal.state().kept_out.clone()).flatten();
-        Ok(Some(Hand { size, max_parallel: self.config.max_parallel, zone, reason }))
+        Ok(Some(ManualRun { size, max_parallel: self.config.max_parallel, zone, reason }))
     }
 }
 

@@ -121,8 +121,19 @@ impl BoxRole<'_> {
         let (name, id) = (self.name.clone(), format!("hand.{}", self.name));
         let ttl = u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX);
         let (phase, detail, suffix, token, epoch) = (None, None, None, None, None);
-        let hand = Some(reason);
-        let says = RenewRequest { name: &name, deploy: &id, phase, detail, suffix, token, ttl, out: true, hand, epoch };
+        let kept_out_reason = Some(reason);
+        let says = RenewRequest {
+            name: &name,
+            deploy: &id,
+            phase,
+            detail,
+            suffix,
+            token,
+            ttl,
+            out: true,
+            kept_out_reason,
+            epoch,
+        };
         self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&says)).map(drop)
     }
 

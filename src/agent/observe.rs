@@ -111,7 +111,7 @@ impl BoxRole<'_> {
             token: None,
             ttl: u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX),
             out: true,
-            hand: None,
+            kept_out_reason: None,
             epoch: None,
         };
         self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&still_out)).map(drop)

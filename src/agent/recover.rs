@@ -227,8 +227,8 @@ impl BoxRole<'_> {
         (self.progress())(&format!("going back to {}", good.tag));
         // The engine may be restarting: that is worth waiting for, a container that does not work is not.
         let patience = self.config.command_timeout.min(Duration::from_secs(120));
-        let may_pass = |error: &StepError| matches!(error, StepError::Box(_));
-        match retrying(patience, &|| false, may_pass, || self.start_again(&good)) {
+        let is_transient = |error: &StepError| matches!(error, StepError::Box(_));
+        match retrying(patience, &|| false, is_transient, || self.start_again(&good)) {
             Ok(()) => Back::Restored,
             Err(error) => Back::Failed(anyhow!(error.to_string())),
         }
@@ -325,10 +325,10 @@ impl BoxRole<'_> {
     fn blame(&mut self, plan: &Plan, reason: &str, evidence: &str) -> bool {
         error!("{}: {} is broken: {reason}", self.place, plan.tag);
         let report = || self.service.report_broken(&plan.id, &self.name, reason, evidence);
-        match retrying(REPORT, &|| false, client::Error::may_pass, report) {
+        match retrying(REPORT, &|| false, client::Error::is_transient, report) {
             Ok(()) => true,
             Err(error) if error.kind() == Some("ended") => true,
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_transient() => {
                 warn!("{error:#}; cancelling in Redis instead");
                 self.blame_in_redis(plan, reason)
             }

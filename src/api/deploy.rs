@@ -145,7 +145,7 @@ pub struct Deploy {
     pub source: Option<String>,
     /// Only so many boxes yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<Step>,
+    pub step: Option<CurrentStep>,
     /// Somebody has paused it: nobody takes a lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
@@ -179,7 +179,7 @@ pub struct ZoneRow {
 
 /// The step that a deploy stands at: no box beyond it gets the release before it has passed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct CurrentStep {
     /// 1..
     pub number: usize,
     /// How many there are.

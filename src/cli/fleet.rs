@@ -14,7 +14,7 @@ use crate::{
 
 /// `publish`
 #[derive(Debug, Args)]
-pub struct Publish {
+pub struct PublishArgs {
     /// The role: the name of the Docker image
     #[arg(short, long)]
     pub role: Role,
@@ -43,7 +43,7 @@ pub struct Publish {
 
 /// `releases`
 #[derive(Debug, Args)]
-pub struct Releases {
+pub struct ReleasesArgs {
     /// The role
     #[arg(short, long)]
     pub role: Role,
@@ -58,7 +58,7 @@ pub struct Releases {
 /// `start`
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-pub struct Start {
+pub struct StartArgs {
     /// Where.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -93,7 +93,7 @@ pub struct Start {
 
 /// `cancel`
 #[derive(Debug, Args)]
-pub struct Cancel {
+pub struct CancelArgs {
     /// Where.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -107,7 +107,7 @@ pub struct Cancel {
 
 /// `pause`
 #[derive(Debug, Args)]
-pub struct Pause {
+pub struct PauseArgs {
     /// Where.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -118,7 +118,7 @@ pub struct Pause {
 
 /// `resume`
 #[derive(Debug, Args)]
-pub struct Resume {
+pub struct ResumeArgs {
     /// Where.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -129,7 +129,7 @@ pub struct Resume {
 
 /// `rollback`
 #[derive(Debug, Args)]
-pub struct Rollback {
+pub struct RollbackArgs {
     /// Where.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -146,7 +146,7 @@ pub struct Rollback {
 
 /// `promote`
 #[derive(Debug, Args)]
-pub struct Promote {
+pub struct PromoteArgs {
     /// The role
     #[arg(short, long)]
     pub role: Role,
@@ -166,7 +166,7 @@ pub struct Promote {
 
 /// `freeze`
 #[derive(Debug, Args)]
-pub struct Freeze {
+pub struct FreezeArgs {
     /// Only this role
     #[arg(short, long)]
     pub role: Option<Role>,
@@ -217,7 +217,7 @@ impl FromStr for Until {
 
 /// `unfreeze`
 #[derive(Debug, Args)]
-pub struct Unfreeze {
+pub struct UnfreezeArgs {
     /// Only this role
     #[arg(short, long)]
     pub role: Option<Role>,
@@ -231,7 +231,7 @@ pub struct Unfreeze {
 
 /// `status`
 #[derive(Debug, Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// Which.
     #[command(flatten)]
     pub filter: Filter,
@@ -248,7 +248,7 @@ pub struct Status {
 
 /// `why`
 #[derive(Debug, Args)]
-pub struct Why {
+pub struct WhyArgs {
     /// Where.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -273,7 +273,7 @@ pub struct LocksArgs {
 
 /// `unlock`
 #[derive(Debug, Args)]
-pub struct Unlock {
+pub struct UnlockArgs {
     /// Where.
     #[command(flatten)]
     pub place: PlaceArgs,
@@ -290,7 +290,7 @@ pub struct Unlock {
 
 /// `complete`
 #[derive(Debug, Args)]
-pub struct Complete {
+pub struct CompleteArgs {
     /// Which names
     pub kind: CompleteKind,
     /// The words of the line that is being typed: its role and environment narrow the names

@@ -11,7 +11,7 @@ use crate::{
 
 /// `handle`
 #[derive(Debug, Args)]
-pub struct Handle {
+pub struct HandleArgs {
     /// Run the worker here and now, and exit with its code
     #[arg(long)]
     pub foreground: bool,
@@ -19,7 +19,7 @@ pub struct Handle {
 
 /// `run`
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct RunArgs {
     /// The role
     #[arg(short, long)]
     pub role: Role,
@@ -33,7 +33,7 @@ pub struct Run {
 
 /// `out`
 #[derive(Debug, Args)]
-pub struct Out {
+pub struct OutArgs {
     /// The role
     #[arg(short, long)]
     pub role: Role,
@@ -44,7 +44,7 @@ pub struct Out {
 
 /// `in`
 #[derive(Debug, Args)]
-pub struct In {
+pub struct InArgs {
     /// The role
     #[arg(short, long)]
     pub role: Role,
@@ -57,14 +57,14 @@ pub struct In {
 #[derive(Debug, Subcommand)]
 pub enum Init {
     /// A box: its roles, and where the service is
-    Box(InitBox),
+    Box(InitBoxArgs),
     /// The service's host: roles, environments and a token for each kind of caller
-    Service(InitService),
+    Service(InitServiceArgs),
 }
 
 /// `init box`: what is missing is asked on a terminal.
 #[derive(Debug, Args)]
-pub struct InitBox {
+pub struct InitBoxArgs {
     /// A role; again, or with commas, for more
     #[arg(short, long, value_delimiter = ',')]
     pub role: Vec<Role>,
@@ -90,7 +90,7 @@ pub struct InitBox {
 
 /// `init service`: what is missing is asked on a terminal.
 #[derive(Debug, Args)]
-pub struct InitService {
+pub struct InitServiceArgs {
     /// A role; again, or with commas, for more
     #[arg(short, long, value_delimiter = ',')]
     pub role: Vec<Role>,
@@ -112,12 +112,12 @@ pub struct InitService {
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Prints a new token, and below it the line for `service.tokens`
-    New(TokenNew),
+    New(TokenNewArgs),
 }
 
 /// `token new`
 #[derive(Debug, Args)]
-pub struct TokenNew {
+pub struct TokenNewArgs {
     /// Whose it is: stands in the audit log
     #[arg(long)]
     pub name: String,
@@ -131,7 +131,7 @@ pub struct TokenNew {
 
 /// `worker`
 #[derive(Debug, Args)]
-pub struct Worker {
+pub struct WorkerArgs {
     /// The role
     #[arg(short, long)]
     pub role: Role,

@@ -51,7 +51,7 @@ impl Error {
 
     /// Whether the service may answer when it is asked again: it, or its Redis, is away for the moment.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
@@ -71,6 +71,6 @@ mod tests {
     #[test]
     fn only_an_absence_may_pass() {
         let refused = |status| Error::Refused { status, kind: "x".to_owned(), message: "no".to_owned() };
-        assert!(away().may_pass() && refused(503).may_pass() && !refused(409).may_pass());
+        assert!(away().is_transient() && refused(503).is_transient() && !refused(409).is_transient());
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     api::{Deploy, NewCancel, State},
-    cli::Cancel,
+    cli::CancelArgs,
     client::{self, Client, Error},
     config::Config,
     coordination::{CancelReply, Coordinator, RedisConnection},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Cancel) -> Result<Exit> {
+pub fn run(config: &Config, args: &CancelArgs) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
     match through_service(&service, &place, args) {
@@ -37,7 +37,7 @@ fn tell(lines: &[String]) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn through_service(service: &Client, place: &Place, args: &Cancel) -> Result<Vec<String>, Error> {
+fn through_service(service: &Client, place: &Place, args: &CancelArgs) -> Result<Vec<String>, Error> {
     let newest = service.deploys(Some(&place.role), Some(&place.environment), 20)?;
     let at = |state| newest.iter().find(|deploy| deploy.state == state);
     let Some(rolling) = at(State::Rolling).or_else(|| at(State::Queued)) else {
@@ -59,7 +59,7 @@ fn through_service(service: &Client, place: &Place, args: &Cancel) -> Result<Vec
     Ok(lines)
 }
 
-fn through_redis(config: &Config, place: &Place, args: &Cancel) -> Result<Vec<String>> {
+fn through_redis(config: &Config, place: &Place, args: &CancelArgs) -> Result<Vec<String>> {
     let store = RedisConnection::new(&config.redis_url()?, &config.redis_prefix)?;
     let mut locks = Coordinator::new(store, place);
     let by = client::claimed_by(&super::variable)?;

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{
     api::StatusAnswer,
-    cli::{Complete, CompleteKind},
+    cli::{CompleteArgs, CompleteKind},
     client::{self, Client},
     config::Config,
     exit::Exit,
@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// How long the service may take.
-const LIMIT: Duration = Duration::from_secs(1);
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// How many tags are offered, the newest.
 const TAGS: u32 = 50;
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Complete) -> Result<Exit> {
-    let service = Client::within(LIMIT, config, &client::claimed_by(&super::variable)?)?;
+pub fn run(config: &Config, args: &CompleteArgs) -> Result<Exit> {
+    let service = Client::within(TIME_LIMIT, config, &client::claimed_by(&super::variable)?)?;
     let role: Option<Role> = value_of(&args.line, &["-r", "--role"]);
     if args.kind == CompleteKind::Tags {
         let releases = role.map_or(Ok(Vec::new()), |role| service.releases(&role, TAGS))?;

@@ -30,20 +30,20 @@ use crate::{
 type Finding = Result<String>;
 
 /// How long a program may take to say its version.
-const VERSION: Duration = Duration::from_secs(20);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The bytes that a box must be able to write: its journals hold whole compose files.
 const ROOM: u64 = 1 << 20;
 
 /// How long all load balancers together, or a compose file, may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Until when something may take.
 struct Limit(Instant);
 
 impl Limit {
     fn new() -> Self {
-        Self(Instant::now() + PATIENCE)
+        Self(Instant::now() + CHECK_TIMEOUT)
     }
 
     fn is_over(&self) -> bool {
@@ -53,7 +53,7 @@ impl Limit {
     /// What was interrupted at the limit is said to be slow, in words that name what to look at.
     fn explain(&self, finding: Finding, what: &str) -> Finding {
         if finding.is_err() && self.is_over() {
-            bail!("no answer within {} s: {what}", PATIENCE.as_secs());
+            bail!("no answer within {} s: {what}", CHECK_TIMEOUT.as_secs());
         }
         finding
     }
@@ -197,14 +197,14 @@ fn service(config: &Config) -> Finding {
 }
 
 fn docker() -> Finding {
-    let program = Program::new(VERSION, ["docker", "version", "--format", "{{.Server.Version}}"]);
+    let program = Program::new(VERSION_TIMEOUT, ["docker", "version", "--format", "{{.Server.Version}}"]);
     let output = process::run(&program, &never)
         .context("the Docker engine does not answer: start it, or install docker, or set DOCKER_HOST")?;
     Ok(format!("engine {}", output.stdout.trim()))
 }
 
 fn aws() -> Finding {
-    let output = process::run(&Program::new(VERSION, ["aws", "--version"]), &never)
+    let output = process::run(&Program::new(VERSION_TIMEOUT, ["aws", "--version"]), &never)
         .context("install the AWS CLI: a role has an AWS load balancer")?;
     // Version 1 says it on stderr.
     let said = if output.stdout.trim().is_empty() { output.stderr } else { output.stdout };
@@ -217,11 +217,14 @@ fn worker(config: &Config) -> Finding {
         return Ok(format!("detached, logs into {}; run `deployctl sync` at boot and by a timer", folder.display()));
     }
     for unit in ["deployctl@.service", "deployctl-sync.timer"] {
-        process::run(&Program::new(VERSION, ["systemctl", "cat", unit]), &never)
+        process::run(&Program::new(VERSION_TIMEOUT, ["systemctl", "cat", unit]), &never)
             .with_context(|| format!("systemd does not know {unit}: install the units from scripts/systemd"))?;
     }
     // Fails for a disabled one.
-    process::run(&Program::new(VERSION, ["systemctl", "is-enabled", "--quiet", "deployctl-sync.timer"]), &never)
-        .context("deployctl-sync.timer is disabled: systemctl enable --now deployctl-sync.timer")?;
+    process::run(
+        &Program::new(VERSION_TIMEOUT, ["systemctl", "is-enabled", "--quiet", "deployctl-sync.timer"]),
+        &never,
+    )
+    .context("deployctl-sync.timer is disabled: systemctl enable --now deployctl-sync.timer")?;
     Ok("systemd runs it as deployctl@ROLE.service".to_owned())
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::NewFreeze,
-    cli::{Freeze, Unfreeze},
+    cli::{FreezeArgs, UnfreezeArgs},
     config::Config,
     exit::Exit,
     names::{Environment, Role},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Freezes, and says what goes on regardless.
-pub fn freeze(config: &Config, args: &Freeze) -> Result<Exit> {
+pub fn freeze(config: &Config, args: &FreezeArgs) -> Result<Exit> {
     let service = super::service(config)?;
     let (environment, role) = (&args.environment, args.role.as_ref());
     let until = args.until.map(|until| until.from(Timestamp::now())).transpose()?;
@@ -39,7 +39,7 @@ pub fn freeze(config: &Config, args: &Freeze) -> Result<Exit> {
 }
 
 /// Lets deploys start again.
-pub fn unfreeze(config: &Config, args: &Unfreeze) -> Result<Exit> {
+pub fn unfreeze(config: &Config, args: &UnfreezeArgs) -> Result<Exit> {
     let service = super::service(config)?;
     let (environment, role) = (&args.environment, args.role.as_ref());
     let freeze =

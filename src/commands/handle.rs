@@ -16,15 +16,15 @@ use anyhow::{Context as _, Result, anyhow};
 use super::{configuration, variable};
 use crate::{
     agent::{wake, worker},
-    cli::{Cli, Handle},
+    cli::{Cli, HandleArgs},
     config::Config,
-    event::{Event, LONGEST},
+    event::{Event, LONGEST_PAYLOAD},
     exit::Exit,
     names::Place,
 };
 
 /// Runs the command.
-pub fn run(cli: &Cli, args: &Handle) -> Result<Exit> {
+pub fn run(cli: &Cli, args: &HandleArgs) -> Result<Exit> {
     let woken = read_event().and_then(|event| match event {
         Event::Foreign => Ok(None),
         Event::Bad(reason) => Err(Exit::Usage.because(anyhow!(reason))),
@@ -45,13 +45,13 @@ pub fn run(cli: &Cli, args: &Handle) -> Result<Exit> {
 fn read_event() -> Result<Event> {
     let mut payload = Vec::new();
     // Two bytes more than the longest payload: one for the agent's newline, one to see that it is too long.
-    let most = LONGEST as u64 + 2;
+    let most = LONGEST_PAYLOAD as u64 + 2;
     io::stdin().take(most).read_to_end(&mut payload).context("cannot read the event's payload from stdin")?;
     Ok(Event::read(&variable, &payload))
 }
 
 /// Leaves the mark, and starts the worker unless it is to run here.
-fn wake(cli: &Cli, args: &Handle, place: Place) -> Result<(Config, Place)> {
+fn wake(cli: &Cli, args: &HandleArgs, place: Place) -> Result<(Config, Place)> {
     let config = configuration(cli)?;
     if let Err(error) = config.role(&place.role) {
         // A worker tells the deploy: this handler has no time to.

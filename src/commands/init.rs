@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::token;
 use crate::{
-    cli::{Cli, Init, InitBox, InitService},
+    cli::{Cli, Init, InitBoxArgs, InitServiceArgs},
     config::{self, Config, Scope},
     exit::Exit,
     names::{Environment, Role},
@@ -33,7 +33,7 @@ pub fn run(cli: &Cli, what: &Init) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn init_box(file: &Path, args: &InitBox) -> Result<Vec<String>> {
+fn init_box(file: &Path, args: &InitBoxArgs) -> Result<Vec<String>> {
     is_new(file)?;
     let roles: Vec<Role> = given_or_asked(args.role.clone(), "--role", "Roles of this box, comma separated")?;
     let url = match &args.service_url {
@@ -72,7 +72,7 @@ fn init_box(file: &Path, args: &InitBox) -> Result<Vec<String>> {
     ])
 }
 
-fn init_service(file: &Path, args: &InitService) -> Result<Vec<String>> {
+fn init_service(file: &Path, args: &InitServiceArgs) -> Result<Vec<String>> {
     is_new(file)?;
     let roles: Vec<Role> = given_or_asked(args.role.clone(), "--role", "Roles, comma separated")?;
     let question = "Environments in the order of promotion, comma separated";

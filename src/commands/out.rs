@@ -4,17 +4,17 @@ use anyhow::Result;
 
 use crate::{
     agent,
-    cli::{In, Out},
+    cli::{InArgs, OutArgs},
     config::Config,
     exit::Exit,
 };
 
 /// Takes the box out.
-pub fn take_out(config: &Config, args: &Out) -> Result<Exit> {
+pub fn take_out(config: &Config, args: &OutArgs) -> Result<Exit> {
     agent::manual::take_out(config, &args.role, &args.reason)
 }
 
 /// Brings it back.
-pub fn bring_in(config: &Config, args: &In) -> Result<Exit> {
+pub fn bring_in(config: &Config, args: &InArgs) -> Result<Exit> {
     agent::manual::bring_in(config, &args.role, args.reason.as_deref().unwrap_or("brought back by hand"))
 }

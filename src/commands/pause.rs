@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 
 use crate::{
     api::{Deploy, State},
-    cli::{Pause, Resume},
+    cli::{PauseArgs, ResumeArgs},
     client::Client,
     config::Config,
     exit::Exit,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Lets nobody begin.
-pub fn pause(config: &Config, args: &Pause) -> Result<Exit> {
+pub fn pause(config: &Config, args: &PauseArgs) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
     let deploy = service.pause(&rolling(&service, &place)?.id, &args.reason)?;
@@ -28,7 +28,7 @@ pub fn pause(config: &Config, args: &Pause) -> Result<Exit> {
 }
 
 /// Lets it go on.
-pub fn resume(config: &Config, args: &Resume) -> Result<Exit> {
+pub fn resume(config: &Config, args: &ResumeArgs) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
     let deploy = service.resume(&rolling(&service, &place)?.id, args.reason.as_deref())?;

@@ -7,14 +7,14 @@ use anyhow::Result;
 use super::ci;
 use crate::{
     api::{NewRelease, ReleaseStatus},
-    cli::Publish,
+    cli::PublishArgs,
     config::Config,
     exit::Exit,
     screen,
 };
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Publish) -> Result<Exit> {
+pub fn run(config: &Config, args: &PublishArgs) -> Result<Exit> {
     let said = ci::commit(&super::variable, &|path| fs::read_to_string(path).ok());
     let either = |named: &Option<String>, said: Option<String>| named.clone().or(said);
     let release = super::service(config)?.publish(&NewRelease {

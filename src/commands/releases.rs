@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     api::{Release, ReleaseStatus, Running},
-    cli::Releases,
+    cli::ReleasesArgs,
     config::Config,
     exit::Exit,
     names::{Environment, Tag},
@@ -30,7 +30,7 @@ struct Row<'a> {
 }
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Releases) -> Result<Exit> {
+pub fn run(config: &Config, args: &ReleasesArgs) -> Result<Exit> {
     let service = super::service(config)?;
     let releases = service.releases(&args.role, args.limit)?;
     let rows = rows(&releases, &service.running(Some(&args.role), None)?);

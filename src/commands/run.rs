@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use crate::{agent::worker, cli::Run, config::Config, exit::Exit};
+use crate::{agent::worker, cli::RunArgs, config::Config, exit::Exit};
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Run) -> Result<Exit> {
+pub fn run(config: &Config, args: &RunArgs) -> Result<Exit> {
     worker::run(config, &args.role, args.environment.as_ref(), args.tag.clone())
 }

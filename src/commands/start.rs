@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::watch;
 use crate::{
     api::{Deploy, NewDeploy, Promoted, State},
-    cli::{Promote, Rollback, Start},
+    cli::{PromoteArgs, RollbackArgs, StartArgs},
     client::{Client, Error},
     config::Config,
     exit::Exit,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Starts a deploy.
-pub fn start(config: &Config, args: &Start, verbose: bool) -> Result<Exit> {
+pub fn start(config: &Config, args: &StartArgs, verbose: bool) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
     let deploy = service.start(&NewDeploy {
@@ -41,7 +41,7 @@ pub fn start(config: &Config, args: &Start, verbose: bool) -> Result<Exit> {
 }
 
 /// Deploys the last complete other tag.
-pub fn rollback(config: &Config, args: &Rollback, verbose: bool) -> Result<Exit> {
+pub fn rollback(config: &Config, args: &RollbackArgs, verbose: bool) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let service = super::service(config)?;
     let deploy = service.rollback(&place, args.tag.as_ref(), args.reason.as_deref());
@@ -49,7 +49,7 @@ pub fn rollback(config: &Config, args: &Rollback, verbose: bool) -> Result<Exit>
 }
 
 /// Starts in the next environment what one runs.
-pub fn promote(config: &Config, args: &Promote, verbose: bool) -> Result<Exit> {
+pub fn promote(config: &Config, args: &PromoteArgs, verbose: bool) -> Result<Exit> {
     let service = super::service(config)?;
     let source = Place { environment: args.from.clone(), role: args.role.clone() };
     match service.promote(&source, args.force, args.reason.as_deref()) {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{AuditEntry, ClosedPlace, Deploy, Freeze, Locks, PlaceLocks, Promotion, Release, Running, State},
-    cli::{Filter, Status},
+    cli::{Filter, StatusArgs},
     client::{Client, Result as Answer},
     config::Config,
     exit::Exit,
@@ -21,15 +21,15 @@ use crate::{
 };
 
 /// How many entries of the audit log are shown.
-const PAST: u32 = 100;
+const ENTRIES_SHOWN: u32 = 100;
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+const REFRESH: Duration = Duration::from_secs(1);
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Status) -> Result<Exit> {
+pub fn run(config: &Config, args: &StatusArgs) -> Result<Exit> {
     let service = super::service(config)?;
     if args.history {
-        screen::print(history(Style::for_stdout(), &service.audit(PAST)?, &args.filter))?;
+        screen::print(history(Style::for_stdout(), &service.audit(ENTRIES_SHOWN)?, &args.filter))?;
     } else if args.json {
         let seen = Seen::look(&service, &args.filter)?;
         screen::print([serde_json::to_string(&Json {
@@ -67,7 +67,7 @@ fn watch(service: &Client, filter: &Filter) -> Result<Exit> {
                 let lines = seen.lines(style, Timestamp::now(), Live::size().0 / 2);
                 (lines, seen.without_renewals().lines(style, begun, usize::MAX))
             }
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_transient() => {
                 let lines = vec![style.paint(Paint::Yellow, &error.to_string())];
                 (lines.clone(), lines)
             }
@@ -80,7 +80,7 @@ fn watch(service: &Client, filter: &Filter) -> Result<Exit> {
             None => {}
         }
         before = facts;
-        if !interrupt.sleep(LOOK) {
+        if !interrupt.sleep(REFRESH) {
             return Ok(Exit::Done);
         }
     }

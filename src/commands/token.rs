@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    cli::TokenNew,
+    cli::TokenNewArgs,
     config::{Scope, Token},
     exit::Exit,
     screen,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Prints the token, or keeps it in a file of mode 0600, and the JSON line for `service.tokens`.
-pub fn new(args: &TokenNew) -> Result<Exit> {
+pub fn new(args: &TokenNewArgs) -> Result<Exit> {
     let (secret, token) = make(&args.name, &args.can)?;
     let line = serde_json::to_string(&token).context("cannot write the token's line")?;
     match &args.file {

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::{cli::Unlock, config::Config, exit::Exit, screen};
+use crate::{cli::UnlockArgs, config::Config, exit::Exit, screen};
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Unlock) -> Result<Exit> {
+pub fn run(config: &Config, args: &UnlockArgs) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     super::service(config)?.unlock(&place, &args.name, &args.reason, args.force)?;
     let name = &args.name;

@@ -18,17 +18,17 @@ use crate::{
     client::{Client, Error},
     exit::Exit,
     names::Place,
-    pause::pause,
     process::never,
     retry::retrying,
     screen::{self, DeployLog, Live, Paint, Style},
+    sleep::sleep,
 };
 
 /// How long the service may be away while somebody watches: a restart, a new host.
-const PATIENCE: Duration = Duration::from_secs(300);
+const SERVICE_AWAY: Duration = Duration::from_secs(300);
 
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whether somebody pressed Ctrl-C; the second time ends the program at once.
 pub struct Interrupt(Arc<AtomicBool>);
@@ -51,7 +51,7 @@ impl Interrupt {
 
     /// Sleeps; false as soon as it was pressed.
     pub fn sleep(&self, duration: Duration) -> bool {
-        pause(duration, &|| self.0.load(Ordering::Relaxed))
+        sleep(duration, &|| self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -63,7 +63,7 @@ pub fn to_its_end(service: &Client, deploy: Deploy, verbose: bool) -> Result<Exi
     let mut deploy = deploy;
     let mut away_since = None;
     while !deploy.state.is_ended() {
-        if !interrupt.sleep(LOOK) {
+        if !interrupt.sleep(WATCH_INTERVAL) {
             view.close()?;
             say_that_it_goes_on(&place)?;
             return Ok(Exit::Interrupted);
@@ -74,9 +74,9 @@ pub fn to_its_end(service: &Client, deploy: Deploy, verbose: bool) -> Result<Exi
                 deploy = seen;
                 view.show(&deploy, &locks)?;
             }
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_transient() => {
                 let since = *away_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > PATIENCE {
+                if since.elapsed() > SERVICE_AWAY {
                     view.close()?;
                     say_that_it_goes_on(&place)?;
                     return Err(error.into());
@@ -182,7 +182,7 @@ fn tell_the_end(service: &Client, deploy: &Deploy, mut told: DeployLog) -> Resul
             let newest = service.deploys(Some(&deploy.role), Some(&deploy.environment), 1)?;
             Ok((service.release(&deploy.role, &deploy.tag)?, newest))
         };
-        let (release, newest) = retrying(PATIENCE, &never, Error::may_pass, ask)?;
+        let (release, newest) = retrying(SERVICE_AWAY, &never, Error::is_transient, ask)?;
         lines.extend(release.iter().flat_map(|release| evidence(release, deploy)));
         if let Some(next) = newest.iter().find(|next| next.id != deploy.id && !next.state.is_ended()) {
             lines.push(format!("now rolling: {} ({}), by {}", next.tag, next.kind, next.by));

@@ -12,7 +12,7 @@ use serde_json::json;
 use self::facts::{Facts, Reason};
 use crate::{
     api::StatusAnswer,
-    cli::Why,
+    cli::WhyArgs,
     config::Config,
     exit::Exit,
     names::{BoxName, Place},
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Runs the command.
-pub fn run(config: &Config, args: &Why) -> Result<Exit> {
+pub fn run(config: &Config, args: &WhyArgs) -> Result<Exit> {
     let place = super::place(config, &args.place)?;
     let answer = super::service(config)?.status(Some(&place.role), Some(&place.environment))?;
     let (name, now) = (args.name.as_ref(), Timestamp::now());

@@ -6,12 +6,12 @@ use log::error;
 use super::configuration;
 use crate::{
     agent::{wake, worker},
-    cli::{Cli, Worker},
+    cli::{Cli, WorkerArgs},
     exit::Exit,
 };
 
 /// Runs the command.
-pub fn run(cli: &Cli, args: &Worker) -> Result<Exit> {
+pub fn run(cli: &Cli, args: &WorkerArgs) -> Result<Exit> {
     if args.new_session {
         wake::new_session()?;
     }

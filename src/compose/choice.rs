@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long a program may take to say its version.
-const VERSION: Duration = Duration::from_secs(20);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What may be installed, the first choice first.
 const KNOWN: [&[&str]; 2] = [&["docker-compose"], &["docker", "compose"]];
@@ -64,7 +64,7 @@ fn keep(file: &Path, text: &str) -> std::io::Result<()> {
 /// Whether it says its version.
 pub(super) fn works(program: &[impl AsRef<str>]) -> bool {
     let words = program.iter().map(AsRef::as_ref).chain(["version"]);
-    process::run(&Program::new(VERSION, words), &never).is_ok()
+    process::run(&Program::new(VERSION_TIMEOUT, words), &never).is_ok()
 }
 
 #[cfg(test)]

@@ -22,16 +22,16 @@ use super::{
 use crate::{
     api::LAST_WORDS,
     config::Health,
-    pause::{jittered, pause},
     process::last_lines,
+    sleep::{jittered, sleep},
 };
 
 /// Between two looks where no event of the engine asks for one sooner.
-const LOOK: Duration = Duration::from_millis(400);
+const POLL: Duration = Duration::from_millis(400);
 /// How long `health.url` may take to answer one request.
-const ANSWER: Duration = Duration::from_secs(5);
+const URL_TIMEOUT: Duration = Duration::from_secs(5);
 /// For how long the engine may give no answer before that is a failure.
-const SILENCE: Duration = Duration::from_secs(10);
+const ENGINE_SILENCE: Duration = Duration::from_secs(10);
 
 /// Why a project does not work.
 #[derive(Debug, thiserror::Error)]
@@ -73,14 +73,14 @@ impl Project {
                         Verdict::Wait => {}
                     }
                 }
-                Err(e) if silent.get_or_insert_with(Instant::now).elapsed() >= SILENCE => {
+                Err(e) if silent.get_or_insert_with(Instant::now).elapsed() >= ENGINE_SILENCE => {
                     return Err(HealthFailure::Engine(e));
                 }
                 Err(e) => log::debug!("looking again: {e:#}"),
             }
             let goes_on = match engine {
-                Some(engine) => engine.wait_for_event(jittered(LOOK), interrupted),
-                None => pause(jittered(LOOK), interrupted),
+                Some(engine) => engine.wait_for_event(jittered(POLL), interrupted),
+                None => sleep(jittered(POLL), interrupted),
             };
             if !goes_on {
                 return Err(HealthFailure::Engine(anyhow!(
@@ -148,7 +148,7 @@ impl Question {
         };
         // No proxy: the question is whether this box answers. No redirects: they are no 2xx, and lead elsewhere.
         let agent = Agent::config_builder()
-            .timeout_global(Some(ANSWER))
+            .timeout_global(Some(URL_TIMEOUT))
             .max_redirects(0)
             .http_status_as_error(false)
             .proxy(None)

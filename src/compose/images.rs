@@ -15,9 +15,9 @@ use super::{
     engine::{Engine, EngineError, Image},
 };
 use crate::{
-    pause::pause,
     process::{self, Failure},
     retry::retrying_slowly,
+    sleep::sleep,
 };
 
 /// Between the two questions about a tag that the registry says it does not know.
@@ -133,14 +133,14 @@ fn pull_one(
     let left = || deadline.saturating_duration_since(Instant::now());
     let ask = || process::run(&commands::pull(image, left()), interrupted);
     let ask_twice = || match ask() {
-        Err(failure) if is_unknown_tag(&failure) && pause(SECOND_QUESTION, interrupted) => ask(),
+        Err(failure) if is_unknown_tag(&failure) && sleep(SECOND_QUESTION, interrupted) => ask(),
         answer => answer,
     };
-    let may_pass = |failure: &Failure| {
+    let is_transient = |failure: &Failure| {
         let is_final = matches!(failure, Failure::NotFound { .. } | Failure::Interrupted { .. });
         !is_final && !is_unknown_tag(failure) && missing_platform(failure).is_none()
     };
-    let Err(failure) = retrying_slowly(left(), interrupted, may_pass, ask_twice) else { return Ok(()) };
+    let Err(failure) = retrying_slowly(left(), interrupted, is_transient, ask_twice) else { return Ok(()) };
     if let Some(wanted) = missing_platform(&failure) {
         return Err(PullFailure::Other(no_platform(engine, image, &wanted, left(), interrupted)));
     }

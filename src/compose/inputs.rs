@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// More files than this are somebody's mistake.
-const MOST: usize = 100;
+const MOST_FILES: usize = 100;
 
 /// What the files held: a digest each, none for one that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Inputs {
                 found.insert(path, held.as_deref().map(digest));
             }
             open.extend(named.files.iter().map(|name| folder.join(name)).filter(|path| !found.contains_key(path)));
-            if found.len() > MOST {
+            if found.len() > MOST_FILES {
                 return None;
             }
         }

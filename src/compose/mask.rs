@@ -1,7 +1,7 @@
 //! Hides what a compose file's `environment` sections say in whatever a container printed.
 
 /// Values this short hide nothing and would garble every log.
-const SHORTEST: usize = 6;
+const SHORTEST_SECRET: usize = 6;
 
 /// The texts to hide, longest first.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl Mask {
                 let lines = value.lines().map(str::trim);
                 lines.chain(credentials(value)).chain([value.as_str()])
             })
-            .filter(|text| text.len() >= SHORTEST)
+            .filter(|text| text.len() >= SHORTEST_SECRET)
             .map(str::to_owned)
             .collect();
         hidden.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));

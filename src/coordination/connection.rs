@@ -3,29 +3,29 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Result, anyhow};
-use redis::{Connection, ConnectionLike, FromRedisValue, RedisError, RedisResult};
+use redis::{Connection, ConnectionLike, FromRedisValue, RedisResult};
 
 use crate::secret::{Secret, without_credentials};
 
 /// Why Redis did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
-pub struct Trouble {
+pub struct RedisError {
     /// Whether it may well work a little later: no connection, a restart, a slow script.
-    pub passing: bool,
+    pub transient: bool,
     text: String,
 }
 
-impl Trouble {
-    /// Whether `error` is a trouble with Redis that may pass.
+impl RedisError {
+    /// Whether `error` comes from Redis and may pass.
     #[must_use]
-    pub fn may_pass(error: &anyhow::Error) -> bool {
-        error.downcast_ref::<Self>().is_some_and(|trouble| trouble.passing)
+    pub fn is_transient(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<Self>().is_some_and(|error| error.transient)
     }
 }
 
 /// How long a connection may take, and an answer to a command that does not block.
-const ANSWER: Duration = Duration::from_secs(5);
+const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An open connection: to a real server, or to the one in memory on which the tests simulate a fleet.
 pub trait Wire: ConnectionLike + Send {
@@ -57,9 +57,9 @@ impl RedisServer {
         let client = redis::Client::open(url.expose())
             .map_err(|e| anyhow!("redis_url {shown:?}: {}; write redis://HOST:PORT/DB", e.category()))?;
         let open = move || -> RedisResult<Box<dyn Wire>> {
-            let connection = client.get_connection_with_timeout(ANSWER)?;
-            connection.set_read_timeout(Some(ANSWER))?;
-            connection.set_write_timeout(Some(ANSWER))?;
+            let connection = client.get_connection_with_timeout(REDIS_TIMEOUT)?;
+            connection.set_read_timeout(Some(REDIS_TIMEOUT))?;
+            connection.set_write_timeout(Some(REDIS_TIMEOUT))?;
             Ok(Box::new(connection))
         };
         Ok(Self::through(open, prefix, &shown))
@@ -123,9 +123,9 @@ impl RedisConnection {
     /// Sends a command that blocks for at most `wait` on the server.
     pub fn blocking<T: FromRedisValue>(&mut self, command: &redis::Cmd, wait: Duration) -> Result<T> {
         self.with_wire(|connection| {
-            connection.wait_at_most(wait + ANSWER)?;
+            connection.wait_at_most(wait + REDIS_TIMEOUT)?;
             let answer = command.query(connection);
-            connection.wait_at_most(ANSWER)?;
+            connection.wait_at_most(REDIS_TIMEOUT)?;
             answer
         })
     }
@@ -142,19 +142,19 @@ impl RedisConnection {
             Err(error) if reused && error.is_io_error() && !error.is_timeout() => self.attempt(&mut work),
             other => other,
         }
-        .map_err(|e| self.trouble(&e).into())
+        .map_err(|e| self.explain(&e).into())
     }
 
-    fn trouble(&self, error: &RedisError) -> Trouble {
-        let passing = error.is_io_error() || cannot_serve_now(error);
+    fn explain(&self, error: &redis::RedisError) -> RedisError {
+        let transient = error.is_io_error() || cannot_serve_now(error);
         let text = describe(error);
-        if passing {
-            Trouble {
-                passing,
+        if transient {
+            RedisError {
+                transient,
                 text: format!("Redis at {} does not answer ({text}): start it, or mend redis_url", self.server.shown),
             }
         } else {
-            Trouble { passing, text: format!("Redis at {} refused: {text}", self.server.shown) }
+            RedisError { transient, text: format!("Redis at {} refused: {text}", self.server.shown) }
         }
     }
 
@@ -176,7 +176,7 @@ impl RedisConnection {
 /// Whether the server says that it cannot serve for the moment: it loads, is a replica, lost its master or its disk, or
 /// is out of memory ([error codes](https://redis.io/docs/latest/develop/reference/protocol-spec/#simple-errors)).
 /// `EXECABORT` is what a transaction gets on a replica.
-fn cannot_serve_now(error: &RedisError) -> bool {
+fn cannot_serve_now(error: &redis::RedisError) -> bool {
     const CODES: [&str; 12] = [
         "BUSY",
         "CLUSTERDOWN",
@@ -195,7 +195,7 @@ fn cannot_serve_now(error: &RedisError) -> bool {
 }
 
 /// The error without the URL: some of its texts carry it.
-fn describe(error: &RedisError) -> String {
+fn describe(error: &redis::RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), detail) => format!("{code} {}", detail.unwrap_or_default()),
         (None, Some(detail)) => format!("{}: {detail}", error.category()),

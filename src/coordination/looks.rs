@@ -18,7 +18,7 @@ const GAP: Duration = Duration::from_secs(2);
 /// How long a look may take before another box looks, too.
 const LEASE: Duration = Duration::from_secs(10);
 /// How long what was seen is kept.
-const LIFE: Duration = Duration::from_secs(60);
+const LOOKS_LIFE: Duration = Duration::from_secs(60);
 
 /// On a connection of their own: a box may wait for several load balancers at once.
 pub struct RedisLooks(Mutex<Coordinator>);
@@ -61,7 +61,7 @@ impl SharedLooks for RedisLooks {
     fn tell(&self, key: &str, turn: &Turn, seen: Option<&Targets>) -> Result<()> {
         let text = |(target, state): &(String, TargetState)| Ok((target.clone(), serde_json::to_string(state)?));
         let seen = seen.map(|seen| seen.iter().map(text).collect::<Result<HashMap<_, _>>>()).transpose()?;
-        let args = json!({"key": key, "begun": turn.begun, "token": turn.token, "life": ms(LIFE), "seen": seen});
+        let args = json!({"key": key, "begun": turn.begun, "token": turn.token, "life": ms(LOOKS_LIFE), "seen": seen});
         self.with(|coordinator| coordinator.call::<serde_json::Value>(Script::Looked, &args)).map(drop)
     }
 }

@@ -27,14 +27,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 pub use self::{
-    connection::{RedisConnection, RedisServer, Trouble, Wire},
+    connection::{RedisConnection, RedisError, RedisServer, Wire},
     looks::RedisLooks,
     records::{DeployRecord, SCHEMA, StepRecord, rfc3339},
     replies::{
         AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, PauseReply, Refusal,
         RenewReply, UnlockReply,
     },
-    requests::{Finish, GateStep, Hand, HandZone, Held, Members, RenewRequest, Survey, Timeouts},
+    requests::{Finish, GateStep, Held, ManualRun, ManualRunZone, Members, RenewRequest, Survey, Timeouts},
 };
 use self::{keys::PlaceKeys, replies::GlanceReply, scripts::Script};
 use crate::{
@@ -199,13 +199,13 @@ impl Coordinator {
         deploy: &str,
         token: &str,
         (ttl, settle): (Duration, Duration),
-        hand: Option<&Hand>,
+        manual_run: Option<&ManualRun>,
         epoch: Option<&str>,
     ) -> Result<AcquireReply> {
         self.call(
             Script::Acquire,
             &json!({
-                "box": name, "deploy": deploy, "token": token, "ttl": ms(ttl), "settle": ms(settle), "hand": hand, "epoch": epoch,
+                "box": name, "deploy": deploy, "token": token, "ttl": ms(ttl), "settle": ms(settle), "hand": manual_run, "epoch": epoch,
             }),
         )
     }
@@ -217,13 +217,13 @@ impl Coordinator {
         deploy: &str,
         held: &Held,
         ttl: Duration,
-        hand: Option<&Hand>,
+        manual_run: Option<&ManualRun>,
         surveys: &[Survey],
     ) -> Result<LeaveReply> {
         self.call(
             Script::Leave,
             &json!({
-                "box": name, "deploy": deploy, "suffix": held.suffix, "token": held.token, "ttl": ms(ttl), "hand": hand,
+                "box": name, "deploy": deploy, "suffix": held.suffix, "token": held.token, "ttl": ms(ttl), "hand": manual_run,
                 "surveys": surveys,
             }),
         )

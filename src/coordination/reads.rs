@@ -168,7 +168,7 @@ impl Coordinator {
                 deploy: entry.deploy,
                 since: rfc3339(entry.since),
                 renewed: rfc3339(entry.renewed),
-                reason: entry.hand,
+                reason: entry.kept_out_reason,
             });
         }
         answer.out.sort_by(|a, b| a.name.cmp(&b.name));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{BoxRow, Deploy, Kind, Pause, Phase, State, Step, ZoneRow},
+    api::{BoxRow, CurrentStep, Deploy, Kind, Pause, Phase, State, ZoneRow},
     names::{BoxName, Environment, Role, Tag, ZoneName, Zones},
     parallel::MaxParallel,
 };
@@ -151,7 +151,7 @@ pub(super) fn summary(doc: &DeployRecord, size: u32, remaining: u32) -> Deploy {
         source: doc.source.clone(),
         step: doc.step.filter(|_| !doc.state().is_ended()).and_then(|number| {
             let step = doc.steps.get(number.checked_sub(1)?)?;
-            Some(Step {
+            Some(CurrentStep {
                 number,
                 of: doc.steps.len(),
                 boxes: step.boxes.locks(size),

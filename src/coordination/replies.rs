@@ -293,7 +293,8 @@ pub(super) struct OutEntry {
     pub deploy: String,
     pub since: i64,
     pub renewed: i64,
-    pub hand: Option<String>,
+    #[serde(rename = "hand")]
+    pub kept_out_reason: Option<String>,
 }
 
 impl OutEntry {

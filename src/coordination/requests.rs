@@ -10,16 +10,16 @@ use crate::{
     parallel::MaxParallel,
 };
 
-/// Work on one box without a deploy: how many boxes there are, and how many may be out.
+/// What a box says of work by hand, which has no deploy: how many boxes there are, and how many may be out.
 #[derive(Debug, Clone, Serialize)]
-pub struct Hand {
+pub struct ManualRun {
     /// Live matching boxes.
     pub size: u32,
     /// The box's own `max_parallel`.
     pub max_parallel: MaxParallel,
     /// The box's zone, where the live matching boxes are in more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub zone: Option<HandZone>,
+    pub zone: Option<ManualRunZone>,
     /// Why a person takes the box out until they bring it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -27,14 +27,14 @@ pub struct Hand {
 
 /// The zone of a box that works without a deploy.
 #[derive(Debug, Clone, Serialize)]
-pub struct HandZone {
+pub struct ManualRunZone {
     /// Which.
     pub name: ZoneName,
     /// Its live matching boxes.
     pub size: u32,
 }
 
-impl HandZone {
+impl ManualRunZone {
     /// The zone of `name` among the live `boxes`; nothing where these are in fewer than two zones, or it has none.
     #[must_use]
     pub fn of(name: &BoxName, boxes: &[BoxName], zones: &Zones) -> Option<Self> {
@@ -156,8 +156,8 @@ pub struct RenewRequest<'a> {
     /// Whether the box is out of service.
     pub out: bool,
     /// Why a person keeps it out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hand: Option<&'a str>,
+    #[serde(rename = "hand", skip_serializing_if = "Option::is_none")]
+    pub kept_out_reason: Option<&'a str>,
     /// The epoch it remembers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<&'a str>,

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
 
-use super::{Survey, TargetState, looks::Targets};
+use super::{ServingTargets, TargetState, looks::Targets};
 use crate::{
     process::{self, Failure, Program},
     retry::retrying_slowly,
 };
 
 /// One call takes half a second; the CLI itself tries a few times before it gives up.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Even at its deadline a call is given this long.
-const SHORTEST: Duration = Duration::from_secs(5);
+const SHORTEST_CALL: Duration = Duration::from_secs(5);
 /// How often a call that failed on its way is tried again.
 const RETRIES: u32 = 4;
 
@@ -22,7 +22,7 @@ const RETRIES: u32 = 4;
 pub(super) struct Aws {
     /// For people.
     pub(super) name: String,
-    /// For [`Survey`].
+    /// For [`ServingTargets`].
     pub(super) key: String,
     /// This box, as `read` names it.
     pub(super) me: String,
@@ -44,11 +44,10 @@ impl Aws {
         self.ask(&self.list, deadline, interrupted)
     }
 
-    pub(super) fn count(&self, seen: Targets) -> Survey {
+    pub(super) fn count(&self, seen: Targets) -> ServingTargets {
         let in_service: Vec<String> =
             seen.into_iter().filter(|(_, state)| *state == TargetState::InService).map(|(target, _)| target).collect();
-        let me_in_service = in_service.contains(&self.me);
-        Survey { key: self.key.clone(), me: self.me.clone(), in_service, me_in_service }
+        ServingTargets { key: self.key.clone(), me: self.me.clone(), in_service }
     }
 
     pub(super) fn state(&self, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<TargetState> {
@@ -72,33 +71,35 @@ impl Aws {
 /// The program for one call.
 pub(super) fn program(region: &str, arguments: &[&str]) -> Program {
     let argv = ["aws", "--region", region, "--output", "json"].into_iter().chain(arguments.iter().copied());
-    Program::new(TIMEOUT, argv)
+    Program::new(CALL_TIMEOUT, argv)
 }
 
 /// Calls AWS for the load balancer `name`. Calls again until `deadline` when it was throttled, and a few times when it
 /// failed on its way. Anything else is an error at once, in one line that says what to check.
 pub(super) fn call(name: &str, program: &Program, deadline: Instant, interrupted: &dyn Fn() -> bool) -> Result<String> {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let ask = || process::run(&Program { timeout: left().clamp(SHORTEST, TIMEOUT), ..program.clone() }, interrupted);
+    let ask = || {
+        process::run(&Program { timeout: left().clamp(SHORTEST_CALL, CALL_TIMEOUT), ..program.clone() }, interrupted)
+    };
     let mut retries = 0;
-    let may_pass = |failure: &Failure| match Trouble::of(failure) {
-        Trouble::Throttled => true,
-        Trouble::OnItsWay => {
+    let is_transient = |failure: &Failure| match AwsError::of(failure) {
+        AwsError::Throttled => true,
+        AwsError::OnItsWay => {
             retries += 1;
             retries <= RETRIES
         }
         _ => false,
     };
-    match retrying_slowly(left(), interrupted, may_pass, ask) {
+    match retrying_slowly(left(), interrupted, is_transient, ask) {
         Ok(output) => Ok(output.stdout),
         Err(failure) => Err(explain(name, &failure)),
     }
 }
 
-/// What kind of trouble a failed call is in
+/// What is wrong with a call that failed
 /// ([common errors](https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/CommonErrors.html)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
+enum AwsError {
     /// Too many calls in this account.
     Throttled,
     /// It did not get through, or AWS could not serve it.
@@ -114,7 +115,7 @@ enum Trouble {
     Other,
 }
 
-impl Trouble {
+impl AwsError {
     fn of(failure: &Failure) -> Self {
         match failure {
             Failure::NotFound { .. } => Self::NoProgram,
@@ -188,7 +189,7 @@ impl Trouble {
 }
 
 fn explain(name: &str, failure: &Failure) -> Error {
-    let advice = Trouble::of(failure).advice();
+    let advice = AwsError::of(failure).advice();
     match failure {
         Failure::Interrupted { .. } => anyhow!("interrupted"),
         Failure::Exit { output, .. } if !output.stderr.trim().is_empty() => {
@@ -207,12 +208,12 @@ mod tests {
         let error =
             |code: &str| format!("\nAn error occurred ({code}) when calling the DescribeTargetHealth operation: …\n");
         for code in ["Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"] {
-            assert_eq!(Trouble::of_words(&error(code)), Trouble::Throttled, "{code}");
+            assert_eq!(AwsError::of_words(&error(code)), AwsError::Throttled, "{code}");
         }
         let retried = "An error occurred (Throttling) when calling the DescribeInstanceHealth operation (reached max retries: 4): Rate exceeded";
-        assert_eq!(Trouble::of_words(retried), Trouble::Throttled);
+        assert_eq!(AwsError::of_words(retried), AwsError::Throttled);
         for code in ["500", "503", "ServiceUnavailable", "InternalFailure"] {
-            assert_eq!(Trouble::of_words(&error(code)), Trouble::OnItsWay, "{code}");
+            assert_eq!(AwsError::of_words(&error(code)), AwsError::OnItsWay, "{code}");
         }
         for words in [
             "Could not connect to the endpoint URL: \"http://127.0.0.1:1/\"",
@@ -220,7 +221,7 @@ mod tests {
             "Read timeout on endpoint URL: \"https://elasticloadbalancing.eu-west-1.amazonaws.com/\"",
             "Error when retrieving credentials from iam-role: Credential refresh failed",
         ] {
-            assert_eq!(Trouble::of_words(words), Trouble::OnItsWay, "{words}");
+            assert_eq!(AwsError::of_words(words), AwsError::OnItsWay, "{words}");
         }
         for words in [
             "Unable to locate credentials. You can configure credentials by running \"aws configure\".",
@@ -228,23 +229,23 @@ mod tests {
             &error("ExpiredToken"),
             &error("InvalidClientTokenId"),
         ] {
-            assert_eq!(Trouble::of_words(words), Trouble::Credentials, "{words}");
+            assert_eq!(AwsError::of_words(words), AwsError::Credentials, "{words}");
         }
         let denied = "An error occurred (AccessDenied) when calling the RegisterTargets operation: User: arn:aws:sts::1:assumed-role/box/i-1 is not authorized to perform: elasticloadbalancing:RegisterTargets";
-        assert_eq!(Trouble::of_words(denied), Trouble::Permission);
+        assert_eq!(AwsError::of_words(denied), AwsError::Permission);
         for code in ["TargetGroupNotFound", "LoadBalancerNotFound", "InvalidTarget", "InvalidInstance"] {
-            assert_eq!(Trouble::of_words(&error(code)), Trouble::Name, "{code}");
+            assert_eq!(AwsError::of_words(&error(code)), AwsError::Name, "{code}");
         }
-        assert_eq!(Trouble::of_words("usage: aws [options] <command>"), Trouble::Other);
+        assert_eq!(AwsError::of_words("usage: aws [options] <command>"), AwsError::Other);
     }
 
     #[test]
     fn an_interrupted_call_is_not_tried_again() {
-        let program = Program::new(TIMEOUT, ["sh", "-c", "sleep 100"]);
+        let program = Program::new(CALL_TIMEOUT, ["sh", "-c", "sleep 100"]);
         let started = Instant::now();
-        let error = call("target group app", &program, started + TIMEOUT, &|| true).unwrap_err();
+        let error = call("target group app", &program, started + CALL_TIMEOUT, &|| true).unwrap_err();
         assert_eq!(error.to_string(), "interrupted");
-        assert!(started.elapsed() < SHORTEST, "{:?}", started.elapsed());
+        assert!(started.elapsed() < SHORTEST_CALL, "{:?}", started.elapsed());
     }
 
     /// A stand-in for the CLI, for moto does not throttle: it fails `times` times with `words`.
@@ -253,7 +254,7 @@ mod tests {
         let script = format!(
             "echo x >>{count}/calls; [ $(wc -l <{count}/calls) -le {times} ] || {{ echo fine; exit; }}; echo '{words}' >&2; exit 254"
         );
-        Program::new(TIMEOUT, ["sh", "-c", &script])
+        Program::new(CALL_TIMEOUT, ["sh", "-c", &script])
     }
 
     #[test]
@@ -262,7 +263,8 @@ mod tests {
         let dir = dir.path();
         let words = "An error occurred (Throttling) when calling the DescribeTargetHealth operation: Rate exceeded";
         let started = Instant::now();
-        let answer = call("target group app", &failing(dir, 2, words), started + TIMEOUT, &process::never).unwrap();
+        let answer =
+            call("target group app", &failing(dir, 2, words), started + CALL_TIMEOUT, &process::never).unwrap();
         assert_eq!(answer, "fine\n");
         assert!(started.elapsed() >= Duration::from_secs(2), "about 1 s, then 2 s: {:?}", started.elapsed());
         let deadline = Instant::now() + Duration::from_millis(1200);

@@ -27,7 +27,7 @@ use self::{aws::Aws, command::Commands, looks::Watch};
 use crate::config::{self, duration};
 
 /// How long AWS may throttle a call that has no deadline of its own.
-const PATIENCE: Duration = Duration::from_secs(120);
+const THROTTLED_FOR: Duration = Duration::from_secs(120);
 /// How old a look may be that tells whether this box is registered at all: nobody else registers it.
 const LATELY: Duration = Duration::from_secs(10);
 
@@ -85,15 +85,13 @@ impl<'a> Waiting<'a> {
 
 /// What a load balancer that can count says of everyone behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Survey {
+pub struct ServingTargets {
     /// The load balancer: a target group's ARN, or a classic one's name.
     pub key: String,
     /// This box, as this load balancer names it: `id:port`, or an instance id.
     pub me: String,
     /// Who gets requests now, by the same names.
     pub in_service: Vec<String>,
-    /// Whether this box is among them.
-    pub me_in_service: bool,
 }
 
 /// How a load balancer sees one box.
@@ -120,7 +118,8 @@ impl LoadBalancers {
     ) -> Result<Self> {
         let resolve = |entry: &config::LoadBalancer| match entry {
             config::LoadBalancer::Elbv2(entry) => {
-                let ask = |name: &str, program: &_| aws::call(name, program, Instant::now() + PATIENCE, interrupted);
+                let ask =
+                    |name: &str, program: &_| aws::call(name, program, Instant::now() + THROTTLED_FOR, interrupted);
                 elbv2::resolve(entry, setting.auto, &ask).map(LoadBalancer::Aws)
             }
             config::LoadBalancer::Elb(entry) => elb::resolve(entry, setting.auto).map(LoadBalancer::Aws),
@@ -136,10 +135,10 @@ impl LoadBalancers {
     }
 
     /// What those that can count say, by a look that begins now; a `command` cannot.
-    pub fn survey(&self, waiting: &Waiting<'_>) -> Result<Vec<Survey>> {
+    pub fn survey(&self, waiting: &Waiting<'_>) -> Result<Vec<ServingTargets>> {
         let surveys = self.each(|balancer| match balancer {
             LoadBalancer::Aws(aws) => {
-                looks::everyone(aws, Instant::now() + PATIENCE, waiting).map(|seen| Some(aws.count(seen)))
+                looks::everyone(aws, Instant::now() + THROTTLED_FOR, waiting).map(|seen| Some(aws.count(seen)))
             }
             LoadBalancer::Command(_) => Ok(None),
         })?;
@@ -149,7 +148,7 @@ impl LoadBalancers {
     /// Whether all of them send requests to this box. With none it is.
     pub fn in_service(&self, waiting: &Waiting<'_>) -> Result<bool> {
         let states = self.each(|balancer| match balancer {
-            LoadBalancer::Aws(aws) => looks::mine(aws, Duration::ZERO, Instant::now() + PATIENCE, waiting),
+            LoadBalancer::Aws(aws) => looks::mine(aws, Duration::ZERO, Instant::now() + THROTTLED_FOR, waiting),
             LoadBalancer::Command(commands) => commands.state(waiting.interrupted),
         })?;
         Ok(states.iter().all(|state| *state == TargetState::InService))
@@ -167,7 +166,7 @@ impl LoadBalancers {
     #[must_use]
     pub fn deregister_timeout(&self) -> Duration {
         let longest = |balancer: &LoadBalancer| match balancer {
-            LoadBalancer::Aws(aws) => 2 * PATIENCE + aws.drain,
+            LoadBalancer::Aws(aws) => 2 * THROTTLED_FOR + aws.drain,
             LoadBalancer::Command(commands) => commands.timeout(),
         };
         self.0.iter().map(longest).max().unwrap_or_default()
@@ -233,11 +232,11 @@ impl LoadBalancer {
             // It drains by itself. Asked even when it is not in service: it may be registered all the same.
             Self::Command(commands) => return commands.deregister(waiting.interrupted),
         };
-        if looks::mine(aws, LATELY, Instant::now() + PATIENCE, waiting)? == TargetState::Out {
+        if looks::mine(aws, LATELY, Instant::now() + THROTTLED_FOR, waiting)? == TargetState::Out {
             debug!("{}: {} is not registered", aws.name, aws.me);
             return Ok(());
         }
-        aws.call(&aws.deregister, Instant::now() + PATIENCE, waiting.interrupted)?;
+        aws.call(&aws.deregister, Instant::now() + THROTTLED_FOR, waiting.interrupted)?;
         let mut watch = Watch::new(self, floor, Instant::now() + aws.drain, waiting);
         loop {
             match watch.next() {

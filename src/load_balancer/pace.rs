@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::pause::{jittered, pause};
+use crate::sleep::{self, jittered};
 
 /// AWS often answers at once: the first look comes soon.
 const FIRST: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ impl Pauses {
 
 /// Sleeps, and fails when interrupted.
 pub(super) fn sleep(duration: Duration, interrupted: &dyn Fn() -> bool) -> Result<()> {
-    ensure!(pause(duration, interrupted), "interrupted");
+    ensure!(sleep::sleep(duration, interrupted), "interrupted");
     Ok(())
 }
 

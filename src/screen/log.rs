@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A line is due after this long, whatever has happened: CI systems end jobs that are silent for ten minutes.
-const SILENCE: Duration = Duration::from_secs(300);
+const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 
 /// What was told of a deploy already.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl DeployLog {
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
-        let silence = SignedDuration::try_from(SILENCE).unwrap_or(SignedDuration::MAX);
+        let silence = SignedDuration::try_from(LONGEST_SILENCE).unwrap_or(SignedDuration::MAX);
         self.told_at.is_some_and(|at| now.duration_since(at) >= silence)
     }
 }

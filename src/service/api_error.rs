@@ -1,11 +1,11 @@
 //! Errors of the API: a machine word and a status for programs, a line for people.
 
 use super::http::Response;
-use crate::coordination::Trouble;
+use crate::coordination::RedisError;
 
 /// A machine word of an error; clients decide by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// The request itself is wrong.
     BadRequest,
     /// No token, or one that is not known.
@@ -52,7 +52,7 @@ pub enum Kind {
     Internal,
 }
 
-impl Kind {
+impl ErrorKind {
     fn word(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
@@ -114,14 +114,14 @@ impl Kind {
 #[error("{message}")]
 pub struct ApiError {
     /// For machines.
-    pub kind: Kind,
+    pub kind: ErrorKind,
     /// One line for a person: names the thing and the next act.
     pub message: String,
 }
 
 impl ApiError {
     /// Refuses with this line.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 }
@@ -131,14 +131,14 @@ pub type ApiResult<T> = Result<T, ApiError>;
 
 impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {
-        let kind = if Trouble::may_pass(&error) { Kind::Unavailable } else { Kind::Internal };
+        let kind = if RedisError::is_transient(&error) { ErrorKind::Unavailable } else { ErrorKind::Internal };
         Self::new(kind, format!("{error:#}"))
     }
 }
 
 impl From<ApiError> for Response {
     fn from(refusal: ApiError) -> Self {
-        if matches!(refusal.kind, Kind::Unavailable | Kind::Internal) {
+        if matches!(refusal.kind, ErrorKind::Unavailable | ErrorKind::Internal) {
             log::error!("{}", refusal.message);
         }
         Self::error(refusal.kind.status(), refusal.kind.word(), &refusal.message)

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     http::Request,
     reconcile::SERVICE,
 };
@@ -88,18 +88,24 @@ impl Auth {
         let claimed = request.header("deployctl-by").and_then(claim);
         if self.tokens.is_empty() {
             if from_a_web_page(request) {
-                return Err(ApiError::new(Kind::Forbidden, "requests from web pages need a token: add service.tokens"));
+                return Err(ApiError::new(
+                    ErrorKind::Forbidden,
+                    "requests from web pages need a token: add service.tokens",
+                ));
             }
             // Nobody poses as the service: the audit log must tell what it did by itself.
             return Ok(Caller { token: None, claimed: claimed.filter(|name| name != SERVICE) });
         }
         let Some(shown) = request.header("authorization").and_then(bearer) else {
-            return Err(ApiError::new(Kind::Unauthorized, "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)"));
+            return Err(ApiError::new(
+                ErrorKind::Unauthorized,
+                "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)",
+            ));
         };
         let Some(token) = self.known(shown) else {
             self.refusals.note(request.peer, Instant::now());
             let message = "the token is not known: ask for one whose SHA-256 is in service.tokens";
-            return Err(ApiError::new(Kind::Unauthorized, message));
+            return Err(ApiError::new(ErrorKind::Unauthorized, message));
         };
         Ok(Caller { token: Some((token.name.clone(), token.can.clone())), claimed })
     }
@@ -204,7 +210,7 @@ impl Caller {
         }
         let place = environment.map(|e| format!(" in {e}")).unwrap_or_default();
         Err(ApiError::new(
-            Kind::Forbidden,
+            ErrorKind::Forbidden,
             format!("the token {} lacks the scope {verb}{place}", self.token.as_ref().map_or("", |(name, _)| name)),
         ))
     }

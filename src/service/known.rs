@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{
     Service,
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
 };
 use crate::{
     names::{Environment, Place, Role, quoted},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How old the list of boxes may be.
-const BOXES: Duration = Duration::from_secs(5);
+const BOXES_AGE: Duration = Duration::from_secs(5);
 /// How much alike two names are, from 0 to 1, of which one may be meant for the other.
 const ALIKE: f64 = 0.8;
 
@@ -32,7 +32,7 @@ impl Service {
     /// ever deployed. Without the Serf agent only the first.
     pub fn known_places(&self) -> Result<Vec<Place>> {
         let mut places: BTreeSet<Place> = self.store.places()?.into_iter().collect();
-        for member in self.fleet.all(BOXES, &|| false).unwrap_or_default() {
+        for member in self.fleet.all(BOXES_AGE, &|| false).unwrap_or_default() {
             let Some(Ok(environment)) = member.tags.get("environment").map(|name| name.parse::<Environment>()) else {
                 continue;
             };
@@ -80,7 +80,7 @@ impl Service {
         if known.have(role, environment) {
             return Ok(None);
         }
-        let Ok(members) = self.fleet.all(BOXES, &|| false) else { return Ok(None) };
+        let Ok(members) = self.fleet.all(BOXES_AGE, &|| false) else { return Ok(None) };
         for member in &members {
             known.environments.extend(member.tags.get("environment").cloned());
             let images = member.tags.get("images").map(String::as_str).unwrap_or_default();
@@ -116,7 +116,7 @@ fn check(what: &str, asked: &impl Display, known: &BTreeSet<String>) -> ApiResul
     let meant = likeliest(&asked, known).map(|name| format!("did you mean {name}? ")).unwrap_or_default();
     let list: Vec<&str> = known.iter().map(String::as_str).collect();
     let text = format!("no box and no deploy has the {what} {}: {meant}known are {}", quoted(&asked), list.join(", "));
-    Err(ApiError::new(Kind::NotFound, text))
+    Err(ApiError::new(ErrorKind::NotFound, text))
 }
 
 #[cfg(test)]

@@ -6,13 +6,12 @@
 
 mod api_error;
 mod auth;
-mod fleet;
 mod handlers;
-mod health;
 mod http;
 mod ids;
 mod known;
 mod links;
+mod members;
 mod metrics;
 mod notify;
 mod page;
@@ -20,6 +19,7 @@ mod policy;
 mod promotions;
 mod quota;
 mod reconcile;
+mod redis_health;
 mod routes;
 mod start;
 mod stepwise;
@@ -45,15 +45,15 @@ use signal_hook::{
 
 use self::{
     auth::Auth,
-    fleet::Fleet,
-    health::RedisHealth,
     http::Server,
+    members::Fleet,
     page::Snapshots,
     quota::Quota,
     reconcile::{GateResults, Wakeup, WatchState},
+    redis_health::RedisHealth,
     store::ServiceStore,
 };
-pub use self::{fleet::Gossip, stepwise::Stepwise};
+pub use self::{members::Gossip, stepwise::Stepwise};
 use crate::{
     api::{AuditEntry, Kind},
     compose::DeployVars,

@@ -3,11 +3,11 @@
 pub mod windows;
 
 use super::{
-    api_error::{ApiError, ApiResult, Kind},
-    store::Complete,
+    api_error::{ApiError, ApiResult, ErrorKind},
+    store::CompleteDeploy,
 };
 use crate::{
-    api::{Freeze, Kind as DeployKind, PromotionState, Release, ReleaseStatus},
+    api::{Freeze, Kind, PromotionState, Release, ReleaseStatus},
     names::Tag,
 };
 
@@ -24,11 +24,11 @@ pub fn may_start(release: &Release, named: bool, force: bool) -> ApiResult<()> {
     let reason = release.reason.as_deref().unwrap_or("nobody said why");
     match release.status {
         ReleaseStatus::Broken if !force => Err(ApiError::new(
-            Kind::Broken,
+            ErrorKind::Broken,
             format!("{role}:{tag} is broken ({reason}): start another tag, or --force it if you know better"),
         )),
         ReleaseStatus::Withheld if !named && !force => Err(ApiError::new(
-            Kind::Withheld,
+            ErrorKind::Withheld,
             format!("{role}:{tag} is withheld ({reason}): `deployctl start -t {tag}` deploys it all the same"),
         )),
         _ => Ok(()),
@@ -45,7 +45,7 @@ pub fn same_commit(known: &Release, commit: Option<&str>) -> ApiResult<()> {
     }
     let Release { role, tag, .. } = known;
     Err(ApiError::new(
-        Kind::OtherCommit,
+        ErrorKind::OtherCommit,
         format!("{role}:{tag} was published from the commit {old}, not {new}: publish this commit under another tag"),
     ))
 }
@@ -57,7 +57,7 @@ pub fn may_thaw(freeze: Option<&Freeze>) -> ApiResult<()> {
     let why = reason.as_deref().filter(|reason| !reason.is_empty()).map(|reason| format!(": {reason}"));
     let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
     Err(ApiError::new(
-        Kind::Frozen,
+        ErrorKind::Frozen,
         format!(
             "{what} is frozen by {by} since {at}{until}{}; deployctl unfreeze, or --force",
             why.unwrap_or_default()
@@ -69,19 +69,19 @@ pub fn may_thaw(freeze: Option<&Freeze>) -> ApiResult<()> {
 /// `history`: newest first.
 #[must_use]
 pub fn way_back<'a>(
-    history: &'a [Complete],
+    history: &'a [CompleteDeploy],
     leaves: Option<&Tag>,
     is_marked: impl Fn(&Tag) -> bool,
-) -> Option<&'a Complete> {
+) -> Option<&'a CompleteDeploy> {
     history.iter().find(|complete| Some(&complete.tag) != leaves && !is_marked(&complete.tag))
 }
 
 /// What of an environment is to be promoted, by itself or by a person: its last complete deploy that was no rollback, if
 /// the environment is still on that release and it has not been promoted. `history`: newest first.
 #[must_use]
-pub fn to_promote<'a>(history: &'a [Complete], promoted: Option<&str>) -> Option<&'a Complete> {
+pub fn to_promote<'a>(history: &'a [CompleteDeploy], promoted: Option<&str>) -> Option<&'a CompleteDeploy> {
     let newest = history.first()?;
-    let candidate = history.iter().find(|complete| complete.kind != DeployKind::Rollback)?;
+    let candidate = history.iter().find(|complete| complete.kind != Kind::Rollback)?;
     (candidate.tag == newest.tag && promoted != Some(&candidate.id)).then_some(candidate)
 }
 
@@ -155,14 +155,18 @@ mod tests {
         }
         for other in ["c0f", "deadbeef", ""] {
             let refusal = same_commit(&known, Some(other)).unwrap_err();
-            assert!(refusal.kind == Kind::OtherCommit && refusal.message.contains("app:v1"), "{}", refusal.message);
+            assert!(
+                refusal.kind == ErrorKind::OtherCommit && refusal.message.contains("app:v1"),
+                "{}",
+                refusal.message
+            );
         }
         let unknown = release("v1", ReleaseStatus::Available);
         assert!(same_commit(&unknown, Some("deadbeef")).is_ok(), "nothing was said of it before");
     }
 
-    fn complete(id: &str, tag: &str, kind: DeployKind) -> Complete {
-        Complete { id: id.to_owned(), tag: tag.parse().unwrap(), kind, ended: 0, promote: true }
+    fn complete(id: &str, tag: &str, kind: Kind) -> CompleteDeploy {
+        CompleteDeploy { id: id.to_owned(), tag: tag.parse().unwrap(), kind, ended: 0, promote: true }
     }
 
     #[test]
@@ -179,9 +183,9 @@ mod tests {
         let refused = |status, named, force| may_start(&release("v3", status), named, force).err().map(|e| e.kind);
         for (named, force) in [(false, false), (true, false), (true, true), (false, true)] {
             assert_eq!(refused(ReleaseStatus::Available, named, force), None);
-            assert_eq!(refused(ReleaseStatus::Broken, named, force), (!force).then_some(Kind::Broken));
+            assert_eq!(refused(ReleaseStatus::Broken, named, force), (!force).then_some(ErrorKind::Broken));
             let withheld = refused(ReleaseStatus::Withheld, named, force);
-            assert_eq!(withheld, (!named && !force).then_some(Kind::Withheld));
+            assert_eq!(withheld, (!named && !force).then_some(ErrorKind::Withheld));
         }
         let message = may_start(&release("v3", ReleaseStatus::Broken), true, false).unwrap_err().message;
         assert!(message.contains("app:v3") && message.contains("exited with 3"), "{message}");
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_way_back_is_the_last_good_other_tag() {
-        use DeployKind::{Deploy, Rollback};
+        use Kind::{Deploy, Rollback};
         let history = [complete("c", "v3", Deploy), complete("b", "v2", Deploy), complete("a", "v1", Rollback)];
         let back = |leaves: &str, marked: &[&str]| {
             let leaves = leaves.parse().unwrap();
@@ -203,8 +207,8 @@ mod tests {
 
     #[test]
     fn only_what_the_environment_is_still_on_is_promoted_once() {
-        use DeployKind::{Deploy, Rollback};
-        let found = |history: &[Complete], promoted| to_promote(history, promoted).map(|c| c.id.clone());
+        use Kind::{Deploy, Rollback};
+        let found = |history: &[CompleteDeploy], promoted| to_promote(history, promoted).map(|c| c.id.clone());
         let (old, new) = (complete("old", "v1", Deploy), complete("new", "v2", Deploy));
         assert_eq!(found(&[new.clone(), old.clone()], None).as_deref(), Some("new"), "the newer replaces the older");
         assert_eq!(found(&[new.clone(), old.clone()], Some("new")), None);
@@ -212,7 +216,7 @@ mod tests {
         let again = complete("back", "v2", Rollback);
         assert_eq!(found(&[again.clone(), new.clone()], None).as_deref(), Some("new"), "v3 broke, v2 is back");
         assert_eq!(found(&[again], None), None, "rollbacks never promote");
-        let by_hand = Complete { promote: false, ..new };
+        let by_hand = CompleteDeploy { promote: false, ..new };
         assert_eq!(found(&[by_hand], None).as_deref(), Some("new"), "a person may");
     }
 

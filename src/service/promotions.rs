@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{Service, now, now_ms, policy, reconcile::Judged, store::Complete};
+use super::{Service, now, now_ms, policy, reconcile::Judged, store::CompleteDeploy};
 use crate::{
     api::{Approval, AuditEntry, Promotion, PromotionState, State},
     config::{RolePolicy, When},
@@ -14,7 +14,7 @@ use crate::{
 /// A complete deploy that may go on.
 pub struct Candidate {
     /// The deploy.
-    pub complete: Complete,
+    pub complete: CompleteDeploy,
     /// No person is asked.
     pub by_itself: bool,
 }
@@ -22,7 +22,7 @@ pub struct Candidate {
 impl Candidate {
     /// What gates are asked about.
     pub fn judged(&self) -> Judged {
-        let Complete { id, tag, kind, .. } = self.complete.clone();
+        let CompleteDeploy { id, tag, kind, .. } = self.complete.clone();
         Judged { id, tag, kind }
     }
 }
@@ -46,7 +46,7 @@ impl Service {
         Ok(Some(Candidate { complete, by_itself }))
     }
 
-    fn has_arrived(&self, target: &Place, complete: &Complete) -> Result<bool> {
+    fn has_arrived(&self, target: &Place, complete: &CompleteDeploy) -> Result<bool> {
         let current = self.store.at(target, Coordinator::current)?;
         let is_there = current
             .is_some_and(|doc| doc.tag == complete.tag && matches!(doc.state(), State::Rolling | State::Deployed));

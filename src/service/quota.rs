@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     auth::Caller,
 };
 
@@ -53,7 +53,7 @@ impl Quota {
             return Ok(());
         }
         Err(ApiError::new(
-            Kind::TooMany,
+            ErrorKind::TooMany,
             format!(
                 "the token {name} has published {BURST} releases and has one more every {} s: try again then",
                 REFILL.as_secs()

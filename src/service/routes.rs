@@ -2,7 +2,7 @@
 
 use super::{
     Service,
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     handlers,
     http::{Request, Response},
     page,
@@ -56,7 +56,7 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> ApiResult<Respo
         ["v1", "audit"] => &[("GET", handlers::audit::list)],
         ["metrics"] => &[("GET", super::metrics::show)],
         ["healthz"] => &[("GET", |service, _, _| Ok(health(service)))],
-        _ => return Err(ApiError::new(Kind::NotFound, format!("there is no /{}", path.join("/")))),
+        _ => return Err(ApiError::new(ErrorKind::NotFound, format!("there is no /{}", path.join("/")))),
     };
     if let Some((_, call)) = methods.iter().find(|(method, _)| *method == request.method) {
         return call(service, &caller, request);

@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use super::{
     Service,
-    fleet::{Fleet, Gossip},
     http::Request,
+    members::{Fleet, Gossip},
     routes,
     store::ServiceStore,
 };

@@ -1,14 +1,14 @@
 //! End to end: whole fleets of real parts, and what a person who uses them would notice.
 
 mod broken;
-mod hands;
+mod fixtures;
 mod healing;
 mod interrupted;
+mod manual;
 mod moved;
-mod parts;
 mod programs;
 mod promoting;
-mod proving;
 mod rolling;
 mod stepping;
+mod verify;
 mod way_back;

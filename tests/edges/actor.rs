@@ -99,7 +99,7 @@ impl Act {
             "deregister" => balancers.deregister(&waiting).map(|()| Value::Null),
             "survey" => {
                 let surveys = balancers.survey(&waiting)?;
-                let table = |s: &deployctl::load_balancer::Survey| json!({"key": s.key, "me": s.me, "in_service": s.in_service, "me_in_service": s.me_in_service});
+                let table = |s: &deployctl::load_balancer::ServingTargets| json!({"key": s.key, "me": s.me, "in_service": s.in_service});
                 Ok(surveys.iter().map(table).collect())
             }
             other => panic!("no such act: {other}"),

@@ -6,7 +6,7 @@ use deployctl::{
     names::Place,
     process::never,
     secret::Secret,
-    serf::{Serf, Status},
+    serf::{MemberStatus, Serf},
 };
 use serde_json::json;
 
@@ -48,7 +48,7 @@ fn the_agent_tells_who_is_there() {
     one.wait_member(SOON, "two", "failed");
     assert_eq!(live(&place("staging", "web")), ["one"]);
     let members = serf.members(&never).unwrap();
-    assert!(members.iter().any(|m| m.name == "two" && m.status == Status::Failed), "{members:?}");
+    assert!(members.iter().any(|m| m.name == "two" && m.status == MemberStatus::Failed), "{members:?}");
 }
 
 #[test]

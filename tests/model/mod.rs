@@ -6,7 +6,7 @@ pub mod engine;
 mod explore;
 mod fleet;
 pub mod memory;
-mod mistakes;
+mod mutations;
 mod promises;
 mod scenarios;
 mod state;

@@ -229,8 +229,10 @@ fn a_lock_that_never_expires_does_not_keep_a_deploy_for_ever() {
 #[test]
 fn a_box_that_a_person_keeps_out_does_not_make_a_deploy_fail() {
     on_redis(|world| {
-        let kept =
-            deployctl::coordination::Hand { reason: Some("new disk".to_owned()), ..crate::protocol::world::hand(6) };
+        let kept = deployctl::coordination::ManualRun {
+            reason: Some("new disk".to_owned()),
+            ..crate::protocol::world::hand(6)
+        };
         let mut z = world.stranger("z", "hand.1");
         z.acquire_with(Duration::ZERO, Some(&kept));
         z.leave_with(Some(&kept), &[]);

@@ -82,7 +82,7 @@ fn an_emptied_redis_hears_whom_a_person_keeps_out() {
             token: None,
             ttl: 60_000,
             out: true,
-            hand: Some("new disk"),
+            kept_out_reason: Some("new disk"),
             epoch: None,
         };
         world.locks().renew(&says).unwrap();

@@ -172,7 +172,7 @@ fn by_hand_a_box_leaves_under_its_lock_and_the_floor_of_its_own_size() {
         a.acquire_with(Duration::ZERO, Some(&by_hand));
         let short = survey("tg", "i-a", &["i-a", "i-b"]);
         assert_eq!(floor_of(a.leave_with(Some(&by_hand), &[short])), (1, 2, "tg".to_owned()));
-        let kept = deployctl::coordination::Hand { reason: Some("new disk".to_owned()), ..by_hand };
+        let kept = deployctl::coordination::ManualRun { reason: Some("new disk".to_owned()), ..by_hand };
         assert!(matches!(a.leave_with(Some(&kept), &[]), LeaveReply::Left { .. }));
         let shown = world.locks().locks().unwrap();
         assert_eq!(shown.out[0].reason.as_deref(), Some("new disk"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deployctl::{
     api::{Phase, State},
-    coordination::{Finish, Hand, JoinReply, Members, Refusal, Timeouts},
+    coordination::{Finish, JoinReply, ManualRun, Members, Refusal, Timeouts},
 };
 
 use crate::protocol::world::{LONG, SOON, World, alive, hand, name, names, on_redis, patient};
@@ -165,7 +165,7 @@ fn a_lost_box_that_shows_itself_counts_again() {
 #[test]
 fn a_box_that_a_person_keeps_out_stays_so_even_when_it_dies_but_no_longer_counts() {
     on_redis(|world| {
-        let kept = Hand { reason: Some("new disk".to_owned()), ..hand(3) };
+        let kept = ManualRun { reason: Some("new disk".to_owned()), ..hand(3) };
         for (box_, in_table) in [("a", true), ("z", false)] {
             let mut by_hand = world.stranger(box_, "hand.1");
             by_hand.acquire_with(Duration::ZERO, Some(&kept));
@@ -301,7 +301,7 @@ fn a_box_that_failed_and_stays_out_is_not_gone_when_its_agent_restarts() {
 #[test]
 fn a_box_that_is_kept_out_and_no_more_is_named_with_the_command_that_frees_it() {
     on_redis(|world| {
-        let kept = Hand { reason: Some("new disk".to_owned()), ..hand(3) };
+        let kept = ManualRun { reason: Some("new disk".to_owned()), ..hand(3) };
         let mut by_hand = world.stranger("z", "hand.z");
         by_hand.acquire_with(Duration::ZERO, Some(&kept));
         by_hand.leave_with(Some(&kept), &[]);

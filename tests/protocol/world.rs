@@ -5,8 +5,8 @@ use std::{thread, time::Duration};
 use deployctl::{
     api::{Deploy, Kind, Phase, State},
     coordination::{
-        AcquireReply, BeginReply, CancelReply, Coordinator, DeployRecord, EndReply, Finish, Hand, Held, JoinReply,
-        LeaveReply, Members, RedisConnection, RenewReply, RenewRequest, Survey, Timeouts, new_token,
+        AcquireReply, BeginReply, CancelReply, Coordinator, DeployRecord, EndReply, Finish, Held, JoinReply,
+        LeaveReply, ManualRun, Members, RedisConnection, RenewReply, RenewRequest, Survey, Timeouts, new_token,
     },
     names::{BoxName, Place, Zones},
     secret::Secret,
@@ -77,8 +77,8 @@ pub fn patient() -> Timeouts {
     Timeouts { interval: LONG, ttl: LONG, silence: LONG, join: LONG, lock: LONG, deploy: LONG, look_gap: LONG }
 }
 
-pub fn hand(size: u32) -> Hand {
-    Hand { size, max_parallel: "1/3".parse().unwrap(), zone: None, reason: None }
+pub fn hand(size: u32) -> ManualRun {
+    ManualRun { size, max_parallel: "1/3".parse().unwrap(), zone: None, reason: None }
 }
 
 pub fn alive(boxes: &[&str]) -> Members {
@@ -228,7 +228,7 @@ impl Worker {
         self.acquire_with(Duration::ZERO, None)
     }
 
-    pub fn acquire_with(&mut self, settle: Duration, hand: Option<&Hand>) -> AcquireReply {
+    pub fn acquire_with(&mut self, settle: Duration, hand: Option<&ManualRun>) -> AcquireReply {
         let token = new_token().unwrap();
         let times = (self.ttl, settle);
         let acquired =
@@ -258,7 +258,7 @@ impl Worker {
         self.leave_with(None, &[])
     }
 
-    pub fn leave_with(&mut self, hand: Option<&Hand>, surveys: &[Survey]) -> LeaveReply {
+    pub fn leave_with(&mut self, hand: Option<&ManualRun>, surveys: &[Survey]) -> LeaveReply {
         let held = self.held.clone().expect("a lock");
         self.locks.leave(&self.name, &self.deploy, &held, self.ttl, hand, surveys).unwrap()
     }
@@ -274,7 +274,7 @@ impl Worker {
             token: self.held.as_ref().map(|held| held.token.as_str()),
             ttl: u64::try_from(self.ttl.as_millis()).unwrap(),
             out,
-            hand: None,
+            kept_out_reason: None,
             epoch: self.epoch.as_deref(),
         };
         let pulse = self.locks.renew(&renewal).unwrap();

@@ -5,7 +5,8 @@ use std::time::Duration;
 use deployctl::{
     api::{Phase, State, ZoneRow},
     coordination::{
-        AcquireReply, BeginReply, DeployRecord, Hand, HandZone, LeaveReply, Members, Refusal, StepRecord, Timeouts,
+        AcquireReply, BeginReply, DeployRecord, LeaveReply, ManualRun, ManualRunZone, Members, Refusal, StepRecord,
+        Timeouts,
     },
     names::Zones,
 };
@@ -258,8 +259,8 @@ fn work_by_hand_is_bound_too() {
     on_redis(|world| {
         let of = zones(&HALVES);
         let by_hand = |box_name: &str| {
-            let zone = HandZone::of(&name(box_name), &names(&SIX), &of);
-            (world.stranger(box_name, "hand.1"), Hand { zone, ..hand(6) })
+            let zone = ManualRunZone::of(&name(box_name), &names(&SIX), &of);
+            (world.stranger(box_name, "hand.1"), ManualRun { zone, ..hand(6) })
         };
         let ((mut a, of_a), (mut b, of_b), (mut e, of_e)) = (by_hand("a"), by_hand("b"), by_hand("e"));
         assert!(matches!(a.acquire_with(Duration::ZERO, Some(&of_a)), AcquireReply::Granted { .. }));

@@ -14,8 +14,8 @@ use deployctl::{
     api::{Kind, Phase},
     config::Config,
     coordination::{
-        AcquireReply, Coordinator, DeployRecord, Finish, Hand, Held, JoinReply, LeaveReply, RenewReply, RenewRequest,
-        Survey,
+        AcquireReply, Coordinator, DeployRecord, Finish, Held, JoinReply, LeaveReply, ManualRun, RenewReply,
+        RenewRequest, Survey,
     },
     names::{BoxName, Place, Tag, ZoneName, Zones},
 };
@@ -142,8 +142,8 @@ pub enum Ask {
     IsOut,
     Standing(String),
     Join { deploy: String, boxes: Vec<BoxName>, retry: bool },
-    Acquire { deploy: String, token: String, hand: Option<Hand>, epoch: Option<String> },
-    Leave { deploy: String, held: Held, hand: Option<Hand>, surveys: Vec<Survey> },
+    Acquire { deploy: String, token: String, hand: Option<ManualRun>, epoch: Option<String> },
+    Leave { deploy: String, held: Held, hand: Option<ManualRun>, surveys: Vec<Survey> },
     Renew(Renewal),
     Finish { deploy: String, held: Option<Held>, finish: Finish },
     Hold { deploy: String, wait: Duration },
@@ -390,7 +390,7 @@ impl Fleet {
         }
         self.wake_waiters();
         answer.map_err(|error| {
-            let passes = deployctl::coordination::Trouble::may_pass(&error);
+            let passes = deployctl::coordination::RedisError::is_transient(&error);
             if !passes {
                 self.breaks(format!("{name} {ask:?}: {error:#}"));
             }
@@ -432,7 +432,7 @@ impl Fleet {
                 token: says.held.as_ref().map(|held| held.token.as_str()),
                 ttl: u64::try_from(ttl.as_millis())?,
                 out: says.out,
-                hand: says.hand.as_deref(),
+                kept_out_reason: says.hand.as_deref(),
                 epoch: says.epoch.as_deref(),
             })?),
             Ask::Finish { deploy, held, finish } => {

@@ -11,13 +11,13 @@
 //! | [`person`], [`trouble`] | what people do, and what happens |
 //! | [`promises`] | the rules, looked at with every step |
 //! | [`seeds`] | many seeds, and one again |
-//! | [`mistakes`] | changes of the Lua, each of which some seed must notice |
+//! | [`mutations`] | changes of the Lua, each of which some seed must notice |
 
 mod clock;
 mod dice;
 mod fleet;
 mod heartbeat;
-mod mistakes;
+mod mutations;
 mod person;
 mod promises;
 mod schedule;

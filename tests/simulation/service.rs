@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use deployctl::{
     api::Current,
-    serf::{Member, Status},
+    serf::{Member, MemberStatus},
     service::{Gossip, Stepwise},
 };
 use serde_json::{Value as Json, json};
@@ -122,10 +122,10 @@ fn run<T>(fleet: &Fleet, process: ProcessId, act: impl FnOnce(&Stepwise) -> T) -
 
 fn seen(fleet: &Fleet, is_blind: bool) -> Vec<Member> {
     let status = |at| match fleet.serf(at) {
-        _ if is_blind => Status::Failed,
-        "alive" => Status::Alive,
-        "left" => Status::Left,
-        _ => Status::Failed,
+        _ if is_blind => MemberStatus::Failed,
+        "alive" => MemberStatus::Alive,
+        "left" => MemberStatus::Left,
+        _ => MemberStatus::Failed,
     };
     let tags = |at| {
         let zone = fleet.zone(at).map(|zone| ("zone", zone.to_string()));

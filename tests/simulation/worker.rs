@@ -10,7 +10,9 @@ use deployctl::{
         plan::{Decision, Observation, Plan, Trigger, decide},
     },
     api::{Current, Kind, Phase, State},
-    coordination::{AcquireReply, Cancel, Finish, Hand, HandZone, Held, JoinReply, LeaveReply, Refusal, Survey},
+    coordination::{
+        AcquireReply, Cancel, Finish, Held, JoinReply, LeaveReply, ManualRun, ManualRunZone, Refusal, Survey,
+    },
     exit::Exit,
     names::{BoxName, Tag},
 };
@@ -578,16 +580,16 @@ impl Worker {
         }
     }
 
-    fn hand(&self, plan: &Plan) -> Option<Hand> {
+    fn hand(&self, plan: &Plan) -> Option<ManualRun> {
         if plan.joins {
             return None;
         }
         let boxes = self.fleet.live_boxes(self.at);
         let size = u32::try_from(boxes.len()).unwrap();
-        let zone = HandZone::of(&self.fleet.name(self.at), &boxes, &self.fleet.zones());
+        let zone = ManualRunZone::of(&self.fleet.name(self.at), &boxes, &self.fleet.zones());
         let kept_out = self.fleet.machine(self.at, |machine| machine.journal.kept_out.clone());
         let reason = kept_out.filter(|_| plan.kind == Kind::Manual);
-        Some(Hand { size, max_parallel: self.fleet.config.max_parallel, zone, reason })
+        Some(ManualRun { size, max_parallel: self.fleet.config.max_parallel, zone, reason })
     }
 
     async fn drain(&self) -> Result<(), StepError> {

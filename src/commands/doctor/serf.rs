@@ -13,30 +13,30 @@ use crate::{
 };
 
 /// What the agent of this box says.
-pub struct Seen {
+pub struct SerfView {
     node: LocalNode,
     members: Vec<Member>,
 }
 
 /// Asks the agent.
-pub fn look(config: &Config) -> Result<Seen> {
+pub fn look(config: &Config) -> Result<SerfView> {
     let serf = agent::serf(config)?;
-    Ok(Seen { node: serf.local_node(&never)?, members: serf.members(&never)? })
+    Ok(SerfView { node: serf.local_node(&never)?, members: serf.members(&never)? })
 }
 
 /// The environment of this box, as far as it is known.
-pub fn environment(config: &Config, seen: &Result<Seen>) -> Option<Environment> {
+pub fn environment(config: &Config, seen: &Result<SerfView>) -> Option<Environment> {
     let tag = || seen.as_ref().ok()?.node.tags.get("environment")?.parse().ok();
     config.environment.clone().or_else(tag)
 }
 
 /// Whether the agent was told of roles: then this is a box, whatever its configuration lacks.
-pub fn names_roles(seen: &Result<Seen>) -> bool {
+pub fn names_roles(seen: &Result<SerfView>) -> bool {
     seen.as_ref().is_ok_and(|seen| seen.node.tags.contains_key("images"))
 }
 
 /// Everything that is to be said of Serf.
-pub fn check(config: &Config, seen: &Result<Seen>) -> Vec<(String, Finding)> {
+pub fn check(config: &Config, seen: &Result<SerfView>) -> Vec<(String, Finding)> {
     let seen = match seen {
         Ok(seen) => seen,
         Err(error) => return vec![("serf".to_owned(), Err(anyhow!("{error:#}")))],
@@ -61,7 +61,7 @@ pub fn check(config: &Config, seen: &Result<Seen>) -> Vec<(String, Finding)> {
     findings
 }
 
-fn agent(config: &Config, seen: &Seen) -> Finding {
+fn agent(config: &Config, seen: &SerfView) -> Finding {
     let name: BoxName = match &config.box_name {
         Some(name) => name.clone(),
         None => seen.node.name.parse().context("the node name cannot be a box's: write \"box\"")?,
@@ -70,7 +70,7 @@ fn agent(config: &Config, seen: &Seen) -> Finding {
     Ok(format!("{} answers; this box is {name}; {members} known", config.serf_rpc_addr))
 }
 
-fn tag_environment(config: &Config, seen: &Seen) -> Result<Environment> {
+fn tag_environment(config: &Config, seen: &SerfView) -> Result<Environment> {
     let tag = seen.node.tags.get("environment");
     let tag = tag.context("the tag is missing: set it in the agent's configuration, or no event is for this box")?;
     let environment: Environment = tag.parse().context("mend the agent's configuration")?;
@@ -82,7 +82,7 @@ fn tag_environment(config: &Config, seen: &Seen) -> Result<Environment> {
     }
 }
 
-fn role_of(config: &Config, seen: &Seen, role: &str, environment: Option<&Environment>) -> Finding {
+fn role_of(config: &Config, seen: &SerfView, role: &str, environment: Option<&Environment>) -> Finding {
     let role: Role = role.parse().context("mend the tag in the agent's configuration")?;
     config.role(&role)?;
     let Some(environment) = environment else { return Ok("configured".to_owned()) };
@@ -98,7 +98,7 @@ mod tests {
     fn findings(config: &str, images: &str, environment: &str) -> Vec<(String, bool)> {
         let tags = [("images", images), ("environment", environment)];
         let tags = tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let seen = Ok(Seen { node: LocalNode { name: "box-1".to_owned(), tags }, members: Vec::new() });
+        let seen = Ok(SerfView { node: LocalNode { name: "box-1".to_owned(), tags }, members: Vec::new() });
         let findings = check(&Config::parse(config).unwrap(), &seen);
         findings.into_iter().map(|(name, finding)| (name, finding.is_ok())).collect()
     }

@@ -68,10 +68,10 @@ impl Endpoint {
     }
 
     /// Connects. The engine must accept within `timeout`; each read and write may take as long.
-    pub(super) fn connect(&self, timeout: Duration) -> io::Result<Connection> {
+    pub(super) fn connect(&self, timeout: Duration) -> io::Result<EngineStream> {
         let connection = match self {
-            Self::Unix(path) => Connection::Unix(UnixStream::connect(path)?),
-            Self::Tcp(address) => Connection::Tcp(TcpStream::connect(address)?),
+            Self::Unix(path) => EngineStream::Unix(UnixStream::connect(path)?),
+            Self::Tcp(address) => EngineStream::Tcp(TcpStream::connect(address)?),
         };
         connection.set_timeouts(timeout, timeout)?;
         Ok(connection)
@@ -99,16 +99,16 @@ fn context_in_use(file: &Path) -> Option<String> {
 
 /// A connection to an engine. Reading and writing need no `&mut`, as for the sockets themselves.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub(super) enum EngineStream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
-impl Connection {
+impl EngineStream {
     /// Bounds each read and each write.
     pub(super) fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
         // A socket takes zero for an error.
-        let (read, write) = (Some(read.max(SHORTEST)), Some(write.max(SHORTEST)));
+        let (read, write) = (Some(read.max(SHORTEST_TIMEOUT)), Some(write.max(SHORTEST_TIMEOUT)));
         match self {
             Self::Unix(stream) => stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write)),
             Self::Tcp(stream) => stream.set_read_timeout(read).and_then(|()| stream.set_write_timeout(write)),
@@ -123,29 +123,29 @@ impl Connection {
     }
 }
 
-const SHORTEST: Duration = Duration::from_millis(1);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
-impl Read for &Connection {
+impl Read for &EngineStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Connection::Unix(stream) => (&mut &*stream).read(buffer),
-            Connection::Tcp(stream) => (&mut &*stream).read(buffer),
+            EngineStream::Unix(stream) => (&mut &*stream).read(buffer),
+            EngineStream::Tcp(stream) => (&mut &*stream).read(buffer),
         }
     }
 }
 
-impl Write for &Connection {
+impl Write for &EngineStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Connection::Unix(stream) => (&mut &*stream).write(bytes),
-            Connection::Tcp(stream) => (&mut &*stream).write(bytes),
+            EngineStream::Unix(stream) => (&mut &*stream).write(bytes),
+            EngineStream::Tcp(stream) => (&mut &*stream).write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Connection::Unix(stream) => (&mut &*stream).flush(),
-            Connection::Tcp(stream) => (&mut &*stream).flush(),
+            EngineStream::Unix(stream) => (&mut &*stream).flush(),
+            EngineStream::Tcp(stream) => (&mut &*stream).flush(),
         }
     }
 }

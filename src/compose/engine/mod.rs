@@ -6,8 +6,8 @@
 //! <https://docs.docker.com/reference/api/engine/>.
 
 mod endpoint;
+mod events;
 mod transport;
-mod watch;
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -23,18 +23,18 @@ use ureq::{
 };
 
 use self::endpoint::Endpoint;
-pub use self::watch::EngineWatch;
+pub use self::events::EngineWatch;
 use super::{
     ImageId,
     inspect::{self, Container},
 };
 
 /// How long the engine may take to answer from memory.
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long it may take to remove an image: a disk works.
 const REMOVAL: Duration = Duration::from_secs(120);
 /// The longest answer that is read.
-const LARGEST: u64 = 32 * 1024 * 1024;
+const LARGEST_REPLY: u64 = 32 * 1024 * 1024;
 /// How many of a container's last lines are read.
 const LOG_LINES: &str = "100";
 /// The host in the address of a request, which goes to the socket whatever it says. No name, for ureq looks one up first.
@@ -182,7 +182,8 @@ impl Engine {
             return Ok(reached);
         }
         let endpoint = Endpoint::find(|name| std::env::var(name).ok())?;
-        let config = Config::builder().timeout_global(Some(ANSWER)).http_status_as_error(false).proxy(None).build();
+        let config =
+            Config::builder().timeout_global(Some(ANSWER_TIMEOUT)).http_status_as_error(false).proxy(None).build();
         let agent = Agent::with_parts(config, transport::EngineConnector(endpoint.clone()), DefaultResolver::default());
         Ok(self.reached.get_or_init(|| (endpoint, agent)))
     }
@@ -197,7 +198,7 @@ fn read(answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, EngineEr
         EngineError::Silent(anyhow::Error::new(e).context("the Docker engine does not answer: see that it runs"))
     };
     let mut answer = answer.map_err(silent)?;
-    let body = answer.body_mut().with_config().limit(LARGEST).read_to_vec().map_err(silent)?;
+    let body = answer.body_mut().with_config().limit(LARGEST_REPLY).read_to_vec().map_err(silent)?;
     let status = answer.status();
     if status.is_success() {
         return Ok(body);
@@ -213,11 +214,11 @@ fn read(answer: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, EngineEr
 /// What the engine says of a refusal: `{"message": "…"}`.
 fn reason(body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct EngineMessage {
         message: String,
     }
     serde_json::from_slice(body)
-        .map_or_else(|_| String::from_utf8_lossy(body).trim().to_owned(), |refusal: Refusal| refusal.message)
+        .map_or_else(|_| String::from_utf8_lossy(body).trim().to_owned(), |refusal: EngineMessage| refusal.message)
 }
 
 /// What compose labels a project's containers with.

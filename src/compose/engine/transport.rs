@@ -10,7 +10,7 @@ use ureq::{
     unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport},
 };
 
-use super::endpoint::{Connection, Endpoint};
+use super::endpoint::{Endpoint, EngineStream};
 
 /// Connects to the engine, whatever host a request names.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Connector for EngineConnector {
 
 #[derive(Debug)]
 pub(super) struct EngineTransport {
-    connection: Connection,
+    connection: EngineStream,
     buffers: LazyBuffers,
 }
 

@@ -1,7 +1,7 @@
 use std::{cell::RefCell, time::Duration};
 
 use super::*;
-use crate::load_balancer::Survey;
+use crate::load_balancer::ServingTargets;
 
 const ARN: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/app/0123456789abcdef";
 
@@ -107,9 +107,9 @@ const RECORDED: &str = r#"{"TargetHealthDescriptions": [
 fn only_who_gets_requests_counts() {
     let count = |id| resolve(&entry(id, Some(8080)), &no_auto, &no_ask).unwrap().count(read(RECORDED).unwrap());
     let in_service = vec!["i-1:8080".to_owned(), "i-9:8080".to_owned()];
-    let survey = Survey { key: ARN.to_owned(), me: "i-1:8080".to_owned(), in_service, me_in_service: true };
+    let survey = ServingTargets { key: ARN.to_owned(), me: "i-1:8080".to_owned(), in_service };
     assert_eq!(count("i-1"), survey);
-    assert!(!count("i-2").me_in_service, "who drains is not in service");
+    assert!(!count("i-2").in_service.contains(&"i-2:8080".to_owned()), "who drains is not in service");
 }
 
 #[test]

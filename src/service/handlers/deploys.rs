@@ -13,7 +13,7 @@ use crate::{
     names::{Environment, Place, Role},
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         auth::Caller,
         http::{Request, Response},
         ids,
@@ -99,7 +99,7 @@ pub fn current(service: &Service, caller: &Caller, request: &Request) -> ApiResu
     })?;
     match found {
         Some(current) => Ok(Response::json(200, &current)),
-        None => Err(ApiError::new(Kind::NotFound, format!("nothing was ever completely deployed for {place}"))),
+        None => Err(ApiError::new(ErrorKind::NotFound, format!("nothing was ever completely deployed for {place}"))),
     }
 }
 
@@ -148,7 +148,7 @@ fn may_mark(service: &Service, caller: &Caller, place: &Place, doc: &DeployRecor
                  without it",
                 doc.tag
             );
-            return Err(ApiError::new(Kind::Forbidden, message));
+            return Err(ApiError::new(ErrorKind::Forbidden, message));
         }
     }
     Ok(())
@@ -161,12 +161,12 @@ pub fn broken(service: &Service, caller: &Caller, request: &Request) -> ApiResul
     let blame: NewBlame = body(request)?;
     if service.has_worked(&place, &doc)? {
         let message = format!("{}:{} has worked in {}: the box is at fault", place.role, doc.tag, place.environment);
-        return Err(ApiError::new(Kind::Deployed, message));
+        return Err(ApiError::new(ErrorKind::Deployed, message));
     }
     let (phase, _) = service.store.at(&place, |locks| locks.standing(&doc.id, &blame.name))?;
     if doc.state() == State::Rolling && !phase.is_some_and(Phase::is_unfinished) {
         let message = format!("{} does not work on {}: only a box that does may call it broken", blame.name, doc.id);
-        return Err(ApiError::new(Kind::NotWorking, message));
+        return Err(ApiError::new(ErrorKind::NotWorking, message));
     }
     let reason = cut(format!("{}: {}", blame.name, blame.reason), REASON_LIMIT);
     // A box that reports again because an answer got lost finds the deploy ended.
@@ -186,7 +186,7 @@ fn stop(service: &Service, place: &Place, doc: &DeployRecord, by: &str, reason: 
         CancelReply::Stopped { .. } => Ok(()),
         CancelReply::Refused { .. } => {
             let state = service.store.at(place, |locks| locks.doc(&doc.id))?.map_or(doc.state(), |doc| doc.state());
-            Err(ApiError::new(Kind::Ended, format!("{} has ended already: {state}", doc.id)))
+            Err(ApiError::new(ErrorKind::Ended, format!("{} has ended already: {state}", doc.id)))
         }
     }
 }
@@ -195,7 +195,7 @@ fn stop(service: &Service, place: &Place, doc: &DeployRecord, by: &str, reason: 
 /// not theirs has the same answer whether there is such a deploy or not.
 pub fn find(service: &Service, caller: &Caller, verb: Verb, request: &Request) -> ApiResult<(Place, DeployRecord)> {
     let id = request.path.get(2).map_or("", String::as_str);
-    let unknown = || ApiError::new(Kind::NotFound, format!("there is no deploy {}", crate::names::quoted(id)));
+    let unknown = || ApiError::new(ErrorKind::NotFound, format!("there is no deploy {}", crate::names::quoted(id)));
     let place = ids::place(id).ok_or_else(unknown)?;
     caller.need(verb, Some(&place.environment))?;
     let doc = service.store.at(&place, |locks| locks.doc(id))?.ok_or_else(unknown)?;
@@ -205,7 +205,7 @@ pub fn find(service: &Service, caller: &Caller, verb: Verb, request: &Request) -
 pub(super) fn answer(service: &Service, place: &Place, id: &str) -> ApiResult<Response> {
     match service.store.at(place, |locks| locks.deploy(id))? {
         Some(deploy) => Ok(Response::json(200, &service.linked(deploy)?)),
-        None => Err(ApiError::new(Kind::NotFound, format!("there is no deploy {id}"))),
+        None => Err(ApiError::new(ErrorKind::NotFound, format!("there is no deploy {id}"))),
     }
 }
 

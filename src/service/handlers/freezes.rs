@@ -11,7 +11,7 @@ use crate::{
     names::{Environment, Role},
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         auth::Caller,
         http::{Request, Response},
         now,
@@ -20,14 +20,14 @@ use crate::{
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Scope {
+struct FrozenPlace {
     environment: Option<Environment>,
     role: Option<Role>,
     reason: Option<String>,
     until: Option<Timestamp>,
 }
 
-impl Scope {
+impl FrozenPlace {
     /// From the body or, where a client sends none with `DELETE`, from the query. The environment, and the rest.
     fn read(request: &Request) -> ApiResult<(Environment, Self)> {
         let scope: Self = body(request)?;
@@ -39,8 +39,8 @@ impl Scope {
             Some(role) => Some(role),
             None => param(request, "role")?,
         };
-        let environment =
-            environment.ok_or_else(|| ApiError::new(Kind::BadRequest, "the environment is missing: say which one"))?;
+        let environment = environment
+            .ok_or_else(|| ApiError::new(ErrorKind::BadRequest, "the environment is missing: say which one"))?;
         let reason = scope.reason.map(|reason| cut(reason, REASON_LIMIT));
         Ok((environment, Self { role, reason, ..scope }))
     }
@@ -56,10 +56,10 @@ pub fn list(service: &Service, caller: &Caller, _: &Request) -> ApiResult<Respon
 
 /// `POST /v1/freezes`.
 pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (environment, Scope { role, reason, until, .. }) = Scope::read(request)?;
+    let (environment, FrozenPlace { role, reason, until, .. }) = FrozenPlace::read(request)?;
     caller.need(Verb::Start, Some(&environment))?;
     if let Some(until) = until.filter(|until| *until <= Timestamp::now()) {
-        return Err(ApiError::new(Kind::BadRequest, format!("until: {until} is over already")));
+        return Err(ApiError::new(ErrorKind::BadRequest, format!("until: {until} is over already")));
     }
     service.check_names(role.as_ref(), Some(&environment))?;
     let freeze = Freeze { environment, role, reason, by: caller.by(), at: now(), until };
@@ -72,12 +72,12 @@ pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResul
 
 /// `DELETE /v1/freezes`.
 pub fn unfreeze(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
-    let (environment, Scope { role, reason, .. }) = Scope::read(request)?;
+    let (environment, FrozenPlace { role, reason, .. }) = FrozenPlace::read(request)?;
     caller.need(Verb::Start, Some(&environment))?;
     let what = role.as_ref().map_or_else(|| environment.to_string(), |role| format!("{role} in {environment}"));
     if !service.store.unfreeze(&environment, role.as_ref())? {
         return Err(ApiError::new(
-            Kind::NotFound,
+            ErrorKind::NotFound,
             format!("{what} is not frozen: see the freezes with deployctl status"),
         ));
     }

@@ -10,7 +10,7 @@ use crate::{
     names::{BoxName, Place},
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         auth::Caller,
         http::{Request, Response},
     },
@@ -36,7 +36,7 @@ pub fn free(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
         .get(2)
         .map_or("", String::as_str)
         .parse()
-        .map_err(|error: crate::names::BadName| ApiError::new(Kind::BadRequest, error.to_string()))?;
+        .map_err(|error: crate::names::BadName| ApiError::new(ErrorKind::BadRequest, error.to_string()))?;
     let reason = cut(request.param("reason").unwrap_or_default().to_owned(), REASON_LIMIT);
     let force = request.param("force").is_some_and(|word| word == "true" || word == "1");
     let (by, interval) = (caller.by(), service.config.renew_interval());
@@ -46,12 +46,12 @@ pub fn free(service: &Service, caller: &Caller, request: &Request) -> ApiResult<
         Some(Refusal::Renewed) => {
             let ago = unlocked.ago.unwrap_or_default() / 1000;
             return Err(ApiError::new(
-                Kind::Renewed,
+                ErrorKind::Renewed,
                 format!("{name} renewed its lock {ago} s ago, so its worker lives: cancel the deploy, or --force"),
             ));
         }
         Some(_) => {
-            return Err(ApiError::new(Kind::NotFound, format!("{name} holds no lock for {place} and is not out")));
+            return Err(ApiError::new(ErrorKind::NotFound, format!("{name} holds no lock for {place} and is not out")));
         }
     }
     let detail = format!("{name}{}{reason}", if reason.is_empty() { "" } else { ": " });

@@ -14,12 +14,12 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 
 use super::{
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     http::Request,
 };
 
 /// The most that a list answers with.
-const LIMIT: usize = 1000;
+const LIST_LIMIT: usize = 1000;
 /// The longest reason that is kept, in bytes.
 pub const REASON_LIMIT: usize = 1024;
 
@@ -31,33 +31,33 @@ fn body<T: DeserializeOwned>(request: &Request) -> ApiResult<T> {
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let of = if path == "." { String::new() } else { format!("{path}: ") };
-        ApiError::new(Kind::BadRequest, format!("the body is not what this call takes: {of}{}", error.inner()))
+        ApiError::new(ErrorKind::BadRequest, format!("the body is not what this call takes: {of}{}", error.inner()))
     })?;
-    reader.end().map_err(|e| ApiError::new(Kind::BadRequest, format!("the body is not one JSON object: {e}")))?;
+    reader.end().map_err(|e| ApiError::new(ErrorKind::BadRequest, format!("the body is not one JSON object: {e}")))?;
     Ok(read)
 }
 
 /// A part of the path, by its position.
 fn segment<T: FromStr<Err: std::fmt::Display>>(request: &Request, at: usize) -> ApiResult<T> {
     let text = request.path.get(at).map_or("", String::as_str);
-    text.parse().map_err(|error: T::Err| ApiError::new(Kind::BadRequest, error.to_string()))
+    text.parse().map_err(|error: T::Err| ApiError::new(ErrorKind::BadRequest, error.to_string()))
 }
 
 /// A parameter of the query, if it is there.
 fn param<T: FromStr<Err: std::fmt::Display>>(request: &Request, name: &str) -> ApiResult<Option<T>> {
     let parsed = request.param(name).map(str::parse).transpose();
-    parsed.map_err(|error: T::Err| ApiError::new(Kind::BadRequest, format!("{name}: {error}")))
+    parsed.map_err(|error: T::Err| ApiError::new(ErrorKind::BadRequest, format!("{name}: {error}")))
 }
 
 /// A parameter that must be there.
 fn required<T: FromStr<Err: std::fmt::Display>>(request: &Request, name: &str) -> ApiResult<T> {
     param(request, name)?
-        .ok_or_else(|| ApiError::new(Kind::BadRequest, format!("the parameter {name} is missing: add ?{name}=…")))
+        .ok_or_else(|| ApiError::new(ErrorKind::BadRequest, format!("the parameter {name} is missing: add ?{name}=…")))
 }
 
 /// How many entries the caller wants.
 fn limit(request: &Request, default: usize) -> ApiResult<usize> {
-    Ok(param(request, "limit")?.unwrap_or(default).min(LIMIT))
+    Ok(param(request, "limit")?.unwrap_or(default).min(LIST_LIMIT))
 }
 
 /// A text as it is kept: without what acts on a terminal, and at most `most` bytes of it.

@@ -10,7 +10,7 @@ use crate::{
     coordination::Refusal,
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         auth::Caller,
         http::{Request, Response},
     },
@@ -39,12 +39,12 @@ fn change(service: &Service, caller: &Caller, request: &Request, pauses: bool) -
         None => {}
         Some(Refusal::Paused) => {
             let who = doc.pause.map(|pause| format!(" by {}: {}", pause.by, pause.reason)).unwrap_or_default();
-            return Err(ApiError::new(Kind::Paused, format!("{id} is paused already{who}")));
+            return Err(ApiError::new(ErrorKind::Paused, format!("{id} is paused already{who}")));
         }
         Some(Refusal::NotPaused) => {
-            return Err(ApiError::new(Kind::NotPaused, format!("{id} is not paused: nothing to resume")));
+            return Err(ApiError::new(ErrorKind::NotPaused, format!("{id} is not paused: nothing to resume")));
         }
-        Some(_) => return Err(ApiError::new(Kind::Ended, format!("{id} does not roll: it is {}", doc.state()))),
+        Some(_) => return Err(ApiError::new(ErrorKind::Ended, format!("{id} does not roll: it is {}", doc.state()))),
     }
     let entry = AuditEntry::new(&by, if pauses { "pause" } else { "resume" }).place(&place).tag(&doc.tag).deploy(id);
     service.audit(entry.detail(given.unwrap_or_default()));

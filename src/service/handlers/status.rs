@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many past deploys of a place are looked at.
-const PAST: u32 = 20;
+const DEPLOYS_READ: u32 = 20;
 
 /// `GET /v1/status[?role=&environment=]`.
 pub fn show(service: &Service, caller: &Caller, request: &Request) -> ApiResult<Response> {
@@ -70,7 +70,7 @@ pub fn read(service: &Service, places: &[Place]) -> ApiResult<StatusAnswer> {
 
 fn add_place(service: &Service, place: &Place, answer: &mut StatusAnswer) -> ApiResult<()> {
     let (deploys, locks) = service.store.at(place, |keys| {
-        let mut deploys = keys.deploys(PAST)?;
+        let mut deploys = keys.deploys(DEPLOYS_READ)?;
         for (number, deploy) in deploys.iter_mut().enumerate() {
             if (number == 0 || !deploy.state.is_ended())
                 && let Some(with_boxes) = keys.deploy(&deploy.id)?

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// How many may watch at once.
-const MOST: usize = 2000;
+const MOST_WATCHERS: usize = 2000;
 /// Between two signs of life: a proxy in front must not take a quiet stream for a dead one, and one whose reader is gone
 /// is noticed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -70,7 +70,7 @@ impl Changes {
 
     /// One more who watches; none when there are too many.
     pub fn watch(&self) -> Option<Watcher> {
-        let more = |open| (open < MOST).then_some(open + 1);
+        let more = |open| (open < MOST_WATCHERS).then_some(open + 1);
         self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         Some(Watcher { number: self.number.subscribe(), open: Arc::clone(&self.open) })
     }
@@ -124,8 +124,8 @@ mod tests {
     #[test]
     fn only_so_many_watch_and_who_goes_makes_room() {
         let changes = Changes::default();
-        let mut watchers: Vec<Watcher> = (0..MOST).map_while(|_| changes.watch()).collect();
-        assert_eq!((watchers.len(), changes.watchers()), (MOST, MOST));
+        let mut watchers: Vec<Watcher> = (0..MOST_WATCHERS).map_while(|_| changes.watch()).collect();
+        assert_eq!((watchers.len(), changes.watchers()), (MOST_WATCHERS, MOST_WATCHERS));
         assert!(changes.watch().is_none());
         watchers.pop();
         assert!(changes.watch().is_some());

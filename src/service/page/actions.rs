@@ -20,7 +20,7 @@ use crate::{
     names::{BoxName, Environment, Place, Role},
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         handlers::{deploys, freezes, locks, pauses},
         http::{Form, Request, Response},
         ids,
@@ -222,12 +222,12 @@ pub fn act(service: &Service, visitor: &Visitor, request: &Request) -> ApiResult
     let action = request.path.get(1).map_or("", String::as_str);
     let reason = form.get("reason");
     if reason.is_empty() {
-        return Err(ApiError::new(Kind::BadRequest, "say why: the reason is empty"));
+        return Err(ApiError::new(ErrorKind::BadRequest, "say why: the reason is empty"));
     }
     let environment = acts_in(service, action, &form)?;
     if is_last(service, &environment) && form.get("confirm") != environment.as_str() {
         let message = format!("type {environment} to confirm that you mean {environment}");
-        return Err(ApiError::new(Kind::BadRequest, message));
+        return Err(ApiError::new(ErrorKind::BadRequest, message));
     }
     call(service, visitor, action, &form)?;
     service.forget_snapshot();
@@ -239,7 +239,7 @@ fn acts_in(service: &Service, action: &str, form: &Form) -> ApiResult<Environmen
     match action {
         "cancel" | "pause" | "resume" => ids::place(form.get("id"))
             .map(|place| place.environment)
-            .ok_or_else(|| ApiError::new(Kind::NotFound, "there is no such deploy")),
+            .ok_or_else(|| ApiError::new(ErrorKind::NotFound, "there is no such deploy")),
         "promote" => {
             let (role, source): (Role, Environment) = (name(form, "role")?, name(form, "environment")?);
             Ok(service.config.service.role(&role).next(&source).cloned().unwrap_or(source))
@@ -249,7 +249,7 @@ fn acts_in(service: &Service, action: &str, form: &Form) -> ApiResult<Environmen
 }
 
 fn name<T: std::str::FromStr<Err = crate::names::BadName>>(form: &Form, field: &str) -> ApiResult<T> {
-    form.get(field).parse().map_err(|error: T::Err| ApiError::new(Kind::BadRequest, error.to_string()))
+    form.get(field).parse().map_err(|error: T::Err| ApiError::new(ErrorKind::BadRequest, error.to_string()))
 }
 
 /// The call of the API that a form means.
@@ -283,7 +283,7 @@ fn call(service: &Service, visitor: &Visitor, action: &str, form: &Form) -> ApiR
             let query = ["role", "environment", "reason"].map(|name| (name, form.get(name)));
             locks::free(service, caller, &Request::call("DELETE", &["v1", "locks", form.get("box")], &query, b""))
         }
-        _ => Err(ApiError::new(Kind::NotFound, "there is no such button")),
+        _ => Err(ApiError::new(ErrorKind::NotFound, "there is no such button")),
     }
 }
 
@@ -293,7 +293,7 @@ fn until(hours: &str, now: Timestamp) -> ApiResult<Option<Timestamp>> {
         return Ok(None);
     }
     let hours = hours.parse::<u16>().ok().filter(|hours| (1..=8760).contains(hours));
-    let hours = hours.ok_or_else(|| ApiError::new(Kind::BadRequest, "hours: write a number from 1 to 8760"))?;
+    let hours = hours.ok_or_else(|| ApiError::new(ErrorKind::BadRequest, "hours: write a number from 1 to 8760"))?;
     Ok(now.checked_add(Duration::from_secs(u64::from(hours) * 3600)).ok())
 }
 

@@ -15,7 +15,7 @@ use crate::{
     screen::one_line,
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         http::{Request, Response},
     },
 };
@@ -23,7 +23,7 @@ use crate::{
 /// `GET /boxes/NAME`.
 pub fn show(service: &Service, visitor: &Visitor, request: &Request) -> ApiResult<Response> {
     let asked = request.path.get(1).map_or("", String::as_str);
-    let unknown = || ApiError::new(Kind::NotFound, format!("no box {} has said anything", quoted(asked)));
+    let unknown = || ApiError::new(ErrorKind::NotFound, format!("no box {} has said anything", quoted(asked)));
     let name: BoxName = asked.parse().map_err(|_| unknown())?;
     let (number, snapshot) = service.snapshot(visitor)?;
     let rows: Vec<Markup> = {

@@ -8,9 +8,9 @@ use super::{
     actions::Forms,
     html::{live, said},
     overview::progress,
-    pace,
     parts::{audit, bar, boxes, change, chip, last_words, lasting, moment, state},
     snapshot::Snapshot,
+    usual_time,
 };
 use crate::{
     api::{AuditEntry, BoxRow, Deploy, PlaceLocks, Release, State},
@@ -106,7 +106,7 @@ impl View<'_> {
                 }
                 @if let Some(ended) = &deploy.ended_at {
                     dt { "Ended" }
-                    dd { (moment(ended)) @if let Some(took) = pace::took(deploy) { ", after " (lasting(took)) } }
+                    dd { (moment(ended)) @if let Some(took) = usual_time::took(deploy) { ", after " (lasting(took)) } }
                 }
                 dt { "Kind" }
                 dd {

@@ -6,7 +6,7 @@ use super::visitor::Visitor;
 use crate::{
     screen::printable,
     service::{
-        api_error::{ApiError, Kind},
+        api_error::{ApiError, ErrorKind},
         http::Response,
     },
 };
@@ -96,7 +96,7 @@ pub fn reload(path: &str) -> Response {
 
 /// What went wrong.
 pub fn error(visitor: Option<&Visitor>, error: &ApiError) -> Response {
-    if matches!(error.kind, Kind::Unavailable | Kind::Internal) {
+    if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Internal) {
         log::error!("{}", error.message);
     }
     let main = html! {

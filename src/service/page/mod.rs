@@ -21,17 +21,17 @@ mod html;
 mod login;
 mod needs;
 mod overview;
-mod pace;
 mod parts;
 mod release;
 mod snapshot;
+mod usual_time;
 mod visitor;
 
 pub use self::snapshot::{Snapshots, run as watch};
 use self::visitor::{Site, Visitor};
 use super::{
     Service,
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     http::{Request, Response},
 };
 
@@ -106,7 +106,9 @@ fn respond(service: &Service, request: &Request, call: &Call) -> Response {
 
 /// The fields of the form that a page has sent.
 fn form(request: &Request) -> ApiResult<super::http::Form> {
-    request.form().ok_or_else(|| ApiError::new(Kind::BadRequest, "this is no form of the page: go back and reload it"))
+    request
+        .form()
+        .ok_or_else(|| ApiError::new(ErrorKind::BadRequest, "this is no form of the page: go back and reload it"))
 }
 
 /// Sends the browser on to another path of the page.

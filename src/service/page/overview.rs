@@ -10,8 +10,8 @@ use super::{
     actions::Forms,
     html::{live, said},
     needs::{Need, needs, newest},
-    pace,
     parts::{age, bar, box_name, boxes, change, chip, count, last_words, lasting, moment, release, state, why},
+    usual_time,
 };
 use crate::{
     api::{BoxRow, Deploy, Freeze, Phase, PlaceLocks, State, StatusAnswer},
@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// How many boxes of a deploy are named; its own page has all.
-const BOXES: usize = 8;
+const BOXES_SHOWN: usize = 8;
 /// How many past deploys are shown.
-const PAST: usize = 30;
+const DEPLOYS_SHOWN: usize = 30;
 
 /// `GET /`.
 pub fn show(service: &Service, visitor: &Visitor, _: &Request) -> ApiResult<Response> {
@@ -189,7 +189,7 @@ impl View<'_> {
         let matters = |row: &&BoxRow| row.phase.is_working() || matches!(row.phase, Phase::Failed | Phase::Lost);
         let (mut rows, mut rest): (Vec<&BoxRow>, Vec<&BoxRow>) = deploy.boxes.iter().partition(matters);
         // A few that wait are named, too: a small fleet is seen whole.
-        let room = BOXES.saturating_sub(rows.len());
+        let room = BOXES_SHOWN.saturating_sub(rows.len());
         rest.sort_by_key(|row| row.phase >= Phase::Done);
         let others = rest.split_off(room.min(rest.len()));
         rows.extend(rest);
@@ -256,7 +256,8 @@ impl View<'_> {
     }
 
     fn history(&self) -> Markup {
-        let past: Vec<&Deploy> = self.status.deploys.iter().filter(|d| d.state.is_ended()).take(PAST).collect();
+        let past: Vec<&Deploy> =
+            self.status.deploys.iter().filter(|d| d.state.is_ended()).take(DEPLOYS_SHOWN).collect();
         html! {
             @if !past.is_empty() {
                 section aria-labelledby="history" {
@@ -331,7 +332,7 @@ pub fn deploys(past: &[&Deploy]) -> Markup {
                             td { (deploy.role) " " span .muted { "in " (deploy.environment) } }
                             td { (change(deploy)) @if deploy.kind != crate::api::Kind::Deploy { " " span .muted { (deploy.kind) } } }
                             td { (state(deploy)) }
-                            td .number { @if let Some(took) = pace::took(deploy) { (lasting(took)) } }
+                            td .number { @if let Some(took) = usual_time::took(deploy) { (lasting(took)) } }
                             td .words { (why(deploy)) }
                         }
                     }

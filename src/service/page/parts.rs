@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::{html::said, pace::is_slow};
+use super::{html::said, usual_time::is_slow};
 use crate::{
     api::{AuditEntry, BoxRow, Deploy, LockRow, Phase, State},
     config::duration,

@@ -17,7 +17,7 @@ use crate::{
     screen::one_line,
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         http::{Request, Response},
         links,
     },
@@ -27,7 +27,7 @@ use crate::{
 pub fn show(service: &Service, visitor: &Visitor, request: &Request) -> ApiResult<Response> {
     visitor.caller.need_anywhere(Verb::Read)?;
     let segment = |at: usize| request.path.get(at).map_or("", String::as_str);
-    let bad = |error: BadName| ApiError::new(Kind::NotFound, error.to_string());
+    let bad = |error: BadName| ApiError::new(ErrorKind::NotFound, error.to_string());
     let (role, tag): (Role, Tag) = (segment(1).parse().map_err(bad)?, segment(2).parse().map_err(bad)?);
     let release = visitor.caller.shown(service.release(&role, &tag)?);
     let (number, snapshot) = service.snapshot(visitor)?;

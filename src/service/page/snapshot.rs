@@ -14,7 +14,7 @@ use crate::{
     names::Environment,
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         handlers::status,
         http::{Changes, Request, Response},
     },
@@ -46,7 +46,7 @@ struct Last {
     /// When its reading began.
     read: Option<(Instant, Arc<Snapshot>)>,
     /// When a reading failed that began later, and how.
-    failed: Option<(Instant, Kind, String)>,
+    failed: Option<(Instant, ErrorKind, String)>,
 }
 
 impl Snapshots {
@@ -138,10 +138,11 @@ impl Service {
 /// `GET /events`: a stream that says when something has changed, and nothing else.
 pub fn events(service: &Service, _: &Visitor, request: &Request) -> ApiResult<Response> {
     if request.header("sec-fetch-site").is_some_and(|site| site != "same-origin") {
-        return Err(ApiError::new(Kind::Forbidden, "only a page of this service may watch it"));
+        return Err(ApiError::new(ErrorKind::Forbidden, "only a page of this service may watch it"));
     }
     let watcher = service.snapshots.changes.watch();
-    let watcher = watcher.ok_or_else(|| ApiError::new(Kind::Unavailable, "as many watch as can: reload the page"))?;
+    let watcher =
+        watcher.ok_or_else(|| ApiError::new(ErrorKind::Unavailable, "as many watch as can: reload the page"))?;
     Ok(Response::events(watcher))
 }
 

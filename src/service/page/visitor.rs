@@ -15,7 +15,7 @@ use crate::{
     secret::hex,
     service::{
         Service,
-        api_error::{ApiError, ApiResult, Kind},
+        api_error::{ApiError, ApiResult, ErrorKind},
         auth::Caller,
         http::Request,
         store::Session,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long a session lasts: a long working day.
-pub const LIFE: Duration = Duration::from_secs(12 * 3600);
+pub const SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 
 /// The address under which a browser has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,16 +40,19 @@ impl Site {
             Some(public) if host == public.authority => Self { origin: public.origin(), https: public.https },
             Some(public) => {
                 let message = format!("this page is at {}, not here", public.origin());
-                return Err(ApiError::new(Kind::Forbidden, message));
+                return Err(ApiError::new(ErrorKind::Forbidden, message));
             }
             None if is_loopback(&host) => Self { origin: format!("http://{host}"), https: false },
             None => {
                 let message = "this page is for this host only: set service.public_url to the address people use";
-                return Err(ApiError::new(Kind::Forbidden, message));
+                return Err(ApiError::new(ErrorKind::Forbidden, message));
             }
         };
         if request.method != "GET" && request.header("origin") != Some(&site.origin) {
-            return Err(ApiError::new(Kind::Forbidden, "this was sent by another page: use the forms of this one"));
+            return Err(ApiError::new(
+                ErrorKind::Forbidden,
+                "this was sent by another page: use the forms of this one",
+            ));
         }
         Ok(site)
     }
@@ -64,7 +67,7 @@ impl Site {
     /// The value of `Set-Cookie` that gives the session `id`, or takes it away.
     pub fn cookie(&self, id: Option<&str>) -> String {
         let secure = if self.https { "; Secure" } else { "" };
-        let (id, age) = id.map_or(("", 0), |id| (id, LIFE.as_secs()));
+        let (id, age) = id.map_or(("", 0), |id| (id, SESSION_LIFE.as_secs()));
         format!("{}={id}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}", self.cookie_name())
     }
 
@@ -119,7 +122,10 @@ impl Visitor {
         if form.get("form_token").as_bytes().ct_eq(expected.as_bytes()).into() {
             return Ok(());
         }
-        Err(ApiError::new(Kind::Forbidden, "this form is of another session: go back, reload the page, and try again"))
+        Err(ApiError::new(
+            ErrorKind::Forbidden,
+            "this form is of another session: go back, reload the page, and try again",
+        ))
     }
 
     /// Ends the session.
@@ -138,6 +144,6 @@ fn user<'a>(proxy: &TrustedProxy, request: &'a Request) -> Option<&'a str> {
 pub fn enter(service: &Service, request: &Request, text: &str) -> ApiResult<Option<String>> {
     let Some(token) = service.auth.typed(text, request.peer) else { return Ok(None) };
     let (id, session) = (new_token()?, Session { token: token.name.clone(), sha256: token.sha256.clone() });
-    service.store.begin_session(&id, &session, LIFE)?;
+    service.store.begin_session(&id, &session, SESSION_LIFE)?;
     Ok(Some(id))
 }

@@ -5,7 +5,7 @@ use jiff::{Timestamp, ZonedDateTime, civil::Date};
 use crate::{
     config::Window,
     names::Place,
-    service::api_error::{ApiError, ApiResult, Kind},
+    service::api_error::{ApiError, ApiResult, ErrorKind},
 };
 
 /// How far ahead the next opening is looked for. Every window opens in each week, but where clocks are put forward over it.
@@ -57,7 +57,7 @@ fn span(window: &Window, day: Date) -> Option<(ZonedDateTime, ZonedDateTime)> {
 /// Refuses what is new while every window of `place` is closed.
 pub fn may_start(place: &Place, closed: Option<&Closed>) -> ApiResult<()> {
     let Some(closed) = closed else { return Ok(()) };
-    Err(ApiError::new(Kind::OutsideWindow, format!("{place} is {}: wait, or --force", outside(closed))))
+    Err(ApiError::new(ErrorKind::OutsideWindow, format!("{place} is {}: wait, or --force", outside(closed))))
 }
 
 /// `outside its window, which opens on Mon 2026-11-30 at 09:00 CET`.
@@ -137,7 +137,7 @@ mod tests {
         let berlin = [window("Mon-Thu", "09:00-16:00", "Europe/Berlin")];
         let closed = closed(&berlin, "2026-11-29T12:00:00Z".parse().unwrap());
         let refusal = may_start(&place, closed.as_ref()).unwrap_err();
-        assert_eq!(refusal.kind, Kind::OutsideWindow);
+        assert_eq!(refusal.kind, ErrorKind::OutsideWindow);
         assert_eq!(
             refusal.message,
             "app in production is outside its window, which opens on Mon 2026-11-30 at 09:00 CET: wait, or --force"

@@ -6,13 +6,13 @@ use anyhow::Result;
 
 use crate::service::{
     Service,
-    api_error::Kind,
+    api_error::ErrorKind,
     ids, notify,
     start::{DeployRequest, StartOutcome},
-    store::{Complete, Mark},
+    store::{CompleteDeploy, Mark},
 };
 use crate::{
-    api::{AuditEntry, Kind as DeployKind, ReleaseStatus, State},
+    api::{AuditEntry, Kind, ReleaseStatus, State},
     coordination::{Coordinator, DeployRecord, rfc3339},
     names::Place,
 };
@@ -51,7 +51,7 @@ impl Service {
     }
 
     fn remember_good(&self, place: &Place, doc: &DeployRecord) -> Result<()> {
-        let complete = Complete {
+        let complete = CompleteDeploy {
             id: doc.id.clone(),
             tag: doc.tag.clone(),
             kind: doc.kind,
@@ -100,7 +100,7 @@ impl Service {
             return Ok(());
         }
         let entry = AuditEntry::new(SERVICE, "rollback").place(place).deploy(&doc.id);
-        if doc.kind == DeployKind::Rollback {
+        if doc.kind == Kind::Rollback {
             let text = "the rollback broke, too: nothing more is done by itself; publish and start a fix";
             log::error!("{}: {text}", doc.id);
             self.audit(entry.tag(&doc.tag).detail(text));
@@ -112,7 +112,7 @@ impl Service {
         }
         let tag = match self.good_tag(place, Some(&doc.tag)) {
             Ok(tag) => tag,
-            Err(refusal) if refusal.kind == Kind::NoGoodRelease => {
+            Err(refusal) if refusal.kind == ErrorKind::NoGoodRelease => {
                 log::error!("{}: {}", doc.id, refusal.message);
                 self.audit(entry.tag(&doc.tag).detail(refusal.message));
                 return Ok(());
@@ -123,12 +123,12 @@ impl Service {
             id: Some(ids::brought_back(&doc.id, place)),
             source: Some(doc.id.clone()),
             reason: Some(format!("{} is broken", doc.tag)),
-            ..DeployRequest::new(place, &tag, DeployKind::Rollback, SERVICE)
+            ..DeployRequest::new(place, &tag, Kind::Rollback, SERVICE)
         };
         match self.start_deploy(&request) {
             // What rolls there is somebody's fix, or a rollback by hand.
             Ok(StartOutcome::Rolling(_) | StartOutcome::Queued(_) | StartOutcome::Exists) => Ok(()),
-            Err(refusal) if matches!(refusal.kind, Kind::Rolling | Kind::NoBox) => {
+            Err(refusal) if matches!(refusal.kind, ErrorKind::Rolling | ErrorKind::NoBox) => {
                 self.audit(entry.tag(&tag).detail(format!("not started: {}", refusal.message)));
                 Ok(())
             }

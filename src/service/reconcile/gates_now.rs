@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::service::{
     Service,
-    api_error::{ApiError, ApiResult, Kind as ErrorKind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     reconcile::{
         gates::{self, Reading},
         repeated_gates::{Judged, lease},
@@ -17,13 +17,13 @@ use crate::{
     api::Kind,
     config::{Gate, When},
     names::Place,
-    pause::{jittered, pause},
+    sleep::{jittered, sleep},
 };
 
 /// How long the person waits, for all gates together. A client gives a call up after 15 s.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PERSON_WAITS: Duration = Duration::from_secs(10);
 /// Between two looks at what another thread, or another service, asks just now.
-const LOOK: Duration = Duration::from_millis(100);
+const READINGS_POLL: Duration = Duration::from_millis(100);
 
 impl Service {
     /// Refuses to let what was deployed at `place` go on while a gate objects that stands between it and its promotion. A
@@ -32,7 +32,7 @@ impl Service {
         if judged.kind == Kind::Rollback {
             return Ok(());
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PERSON_WAITS;
         for (number, gate) in self.gates_of(place, When::Bake).chain(self.gates_of(place, When::Roll)) {
             if let Some(why) = self.objection(&gate, number, place, judged, deadline)? {
                 let Place { environment, role } = place;
@@ -79,7 +79,7 @@ impl Service {
                     Reading::Unknown(why) => Some(format!("it cannot be asked: {why}")),
                 });
             }
-            if !pause(jittered(LOOK).min(left), &|| self.is_stopping()) {
+            if !sleep(jittered(READINGS_POLL).min(left), &|| self.is_stopping()) {
                 return Ok(Some("the service stops".to_owned()));
             }
         }

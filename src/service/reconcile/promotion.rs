@@ -9,10 +9,11 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::service::{
-    Service, api_error::Kind, ids, promotions::Candidate, reconcile::SERVICE, start::DeployRequest, store::Complete,
+    Service, api_error::ErrorKind, ids, promotions::Candidate, reconcile::SERVICE, start::DeployRequest,
+    store::CompleteDeploy,
 };
 use crate::{
-    api::{AuditEntry, Kind as DeployKind, Promotion, PromotionState},
+    api::{AuditEntry, Kind, Promotion, PromotionState},
     config::{RolePolicy, When},
     names::Place,
 };
@@ -56,18 +57,18 @@ impl Service {
             id: Some(ids::promoted(&complete.id, target)),
             source: Some(complete.id.clone()),
             reason: last.as_ref().and_then(|approval| approval.reason.clone()),
-            ..DeployRequest::new(target, &complete.tag, DeployKind::Promotion, by)
+            ..DeployRequest::new(target, &complete.tag, Kind::Promotion, by)
         };
         match self.start_deploy(&request) {
             Ok(_) => self.has_gone_on(target, &complete.id),
             // It waits.
-            Err(refusal) if refusal.kind == Kind::Rolling => Ok(()),
+            Err(refusal) if refusal.kind == ErrorKind::Rolling => Ok(()),
             Err(refusal) => Err(refusal.into()),
         }
     }
 
     /// Nothing more comes of a complete deploy.
-    fn settle(&self, source: &Place, target: &Place, complete: &Complete, why: &str) -> Result<()> {
+    fn settle(&self, source: &Place, target: &Place, complete: &CompleteDeploy, why: &str) -> Result<()> {
         self.store.set_promoted(target, &complete.id)?;
         self.audit(
             AuditEntry::new(SERVICE, "promote").place(source).tag(&complete.tag).deploy(&complete.id).detail(why),

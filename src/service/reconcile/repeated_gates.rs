@@ -34,7 +34,7 @@ const HOLD: Duration = Duration::from_secs(10);
 /// In whose name the service holds a deploy.
 const HOLDER: &str = "deployctl-gate";
 /// Readings of deploys that are this old are forgotten.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
+const READINGS_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// What each gate said of each deploy, by the deploy and the gate's number. After a restart they are asked again.
 pub type GateResults = BTreeMap<(String, usize), Heard>;
@@ -118,7 +118,7 @@ pub struct Judged {
 
 /// What gates said last, all together.
 #[derive(Debug, Clone, Copy)]
-pub struct Said {
+pub struct GatesVerdict {
     /// Every one passed.
     pub pass: bool,
     /// Every one was asked so lately that it is not due again.
@@ -182,8 +182,8 @@ impl Service {
     ///
     /// # Errors
     /// When no thread can be started, or Redis does not answer.
-    pub fn ask_gates(self: &Arc<Self>, place: &Place, judged: &Judged, when: When) -> Result<Said> {
-        let mut said = Said { pass: true, fresh: true };
+    pub fn ask_gates(self: &Arc<Self>, place: &Place, judged: &Judged, when: When) -> Result<GatesVerdict> {
+        let mut said = GatesVerdict { pass: true, fresh: true };
         if judged.kind == Kind::Rollback {
             return Ok(said);
         }
@@ -240,7 +240,7 @@ impl Service {
         }
         let standing = {
             let mut all = self.gate_results();
-            all.retain(|_, heard| heard.at.elapsed() < KEPT);
+            all.retain(|_, heard| heard.at.elapsed() < READINGS_LIFE);
             let heard = Heard::after(all.get(&key), reading, gate, Instant::now());
             all.insert(key, heard.clone());
             heard.standing

@@ -3,7 +3,7 @@
 
 use crate::service::{
     Service,
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     auth::Caller,
     handlers::{REASON_LIMIT, cut},
     ids, now,
@@ -11,10 +11,10 @@ use crate::service::{
     promotions::{Approved, Candidate},
     reconcile::Judged,
     start::{DeployRequest, StartOutcome},
-    store::{Complete, Mark},
+    store::{CompleteDeploy, Mark},
 };
 use crate::{
-    api::{AuditEntry, Deploy, Kind as DeployKind, NewDeploy, NewMove, Promoted, Release, ReleaseStatus, State},
+    api::{AuditEntry, Deploy, Kind, NewDeploy, NewMove, Promoted, Release, ReleaseStatus, State},
     coordination::{Coordinator, DeployRecord},
     names::{Place, Role, Tag},
 };
@@ -47,7 +47,7 @@ impl Service {
             force: asked.force,
             all_at_once: asked.all_at_once,
             reason: joined(ours, asked.reason.clone().map(short)),
-            ..DeployRequest::new(&place, &tag, DeployKind::Deploy, by)
+            ..DeployRequest::new(&place, &tag, Kind::Deploy, by)
         };
         if asked.dry_run {
             return self.dry_run(&request);
@@ -75,7 +75,7 @@ impl Service {
                 left.iter().map(|doc| format!("back from {}", doc.tag)).collect(),
                 asked.reason.clone().map(short),
             ),
-            ..DeployRequest::new(&place, &tag, DeployKind::Rollback, by)
+            ..DeployRequest::new(&place, &tag, Kind::Rollback, by)
         };
         let left = left.map(|doc| doc.tag).filter(|left| *left != tag);
         // Before it begins: who is killed in between has withheld a release that nobody wants.
@@ -100,7 +100,7 @@ impl Service {
         let by = caller.by();
         let target = policy.next(&source.environment).ok_or_else(|| {
             let message = format!("nothing follows {source}: see service.roles.{}.environments", source.role);
-            ApiError::new(Kind::NotFound, message)
+            ApiError::new(ErrorKind::NotFound, message)
         })?;
         let target = Place { environment: target.clone(), role: source.role.clone() };
         let history = self.store.complete(&source)?;
@@ -111,7 +111,7 @@ impl Service {
         let Some(complete) = complete else {
             let what = asked.tag.as_ref().map_or_else(|| "nothing".to_owned(), |tag| format!("{}:{tag}", source.role));
             return Err(ApiError::new(
-                Kind::NotFound,
+                ErrorKind::NotFound,
                 format!("{what} was completely deployed in {}", source.environment),
             ));
         };
@@ -147,7 +147,7 @@ impl Service {
             source: Some(complete.id.clone()),
             force: asked.force,
             reason: joined(ours, reason),
-            ..DeployRequest::new(&target, &complete.tag, DeployKind::Promotion, &by)
+            ..DeployRequest::new(&target, &complete.tag, Kind::Promotion, &by)
         };
         let outcome = match self.start_deploy(&request)? {
             // A person may promote again what did not get through.
@@ -163,14 +163,19 @@ impl Service {
 
     /// Refuses to promote what the gates of `source` object to. What they read is of the release that runs there, the
     /// `newest` one: of another one they can say nothing.
-    fn has_proved_itself(&self, source: &Place, complete: &Complete, newest: Option<&Complete>) -> ApiResult<()> {
+    fn has_proved_itself(
+        &self,
+        source: &Place,
+        complete: &CompleteDeploy,
+        newest: Option<&CompleteDeploy>,
+    ) -> ApiResult<()> {
         if let Some(newest) = newest.filter(|newest| newest.tag != complete.tag && self.has_gates(source)) {
             let Place { environment, role } = source;
             let text = format!(
                 "{environment} runs {role}:{}, so that its gates say nothing of {}: start that there, or --force",
                 newest.tag, complete.tag
             );
-            return Err(ApiError::new(Kind::Gate, text));
+            return Err(ApiError::new(ErrorKind::Gate, text));
         }
         let judged = Judged { id: complete.id.clone(), tag: complete.tag.clone(), kind: complete.kind };
         self.gates_let_pass(source, &judged)
@@ -183,13 +188,13 @@ impl Service {
             let previous = Place { environment: previous.clone(), role: role.clone() };
             let complete = self.store.at(&previous, Coordinator::complete)?;
             return complete.map(|doc| doc.tag).ok_or_else(|| {
-                ApiError::new(Kind::NotFound, format!("{previous} has no complete deploy yet: name a tag with -t"))
+                ApiError::new(ErrorKind::NotFound, format!("{previous} has no complete deploy yet: name a tag with -t"))
             });
         }
         let releases = self.store.releases(role, 1000)?;
         policy::newest(&releases).cloned().ok_or_else(|| {
             ApiError::new(
-                Kind::NotFound,
+                ErrorKind::NotFound,
                 format!("no release of {role} can be deployed: publish one, or name a tag with -t"),
             )
         })
@@ -198,7 +203,7 @@ impl Service {
     pub fn release(&self, role: &Role, tag: &Tag) -> ApiResult<Release> {
         self.store.release(role, tag)?.ok_or_else(|| {
             ApiError::new(
-                Kind::NotFound,
+                ErrorKind::NotFound,
                 format!("{role}:{tag} is no known release: deployctl publish -r {role} -t {tag} makes it one"),
             )
         })
@@ -217,7 +222,7 @@ impl Service {
         back.map(|complete| complete.tag.clone()).ok_or_else(|| {
             let leaves = leaves.map(|tag| format!(" other than {tag}")).unwrap_or_default();
             ApiError::new(
-                Kind::NoGoodRelease,
+                ErrorKind::NoGoodRelease,
                 format!(
                     "no release{leaves} was ever completely deployed for {place} and is still good: name one with -t"
                 ),
@@ -229,7 +234,7 @@ impl Service {
     /// one that it was to leave.
     fn left_behind(&self, place: &Place) -> anyhow::Result<Option<DeployRecord>> {
         let Some(newest) = self.store.at(place, Coordinator::current)? else { return Ok(None) };
-        let unfinished_rollback = newest.kind == DeployKind::Rollback && newest.state() != State::Deployed;
+        let unfinished_rollback = newest.kind == Kind::Rollback && newest.state() != State::Deployed;
         match newest.source.as_ref().filter(|_| unfinished_rollback) {
             Some(source) => Ok(self.store.at(place, |locks| locks.doc(source))?.or(Some(newest))),
             None => Ok(Some(newest)),
@@ -274,6 +279,8 @@ fn short(reason: String) -> String {
 fn started(outcome: StartOutcome) -> ApiResult<Deploy> {
     match outcome {
         StartOutcome::Rolling(deploy) | StartOutcome::Queued(deploy) => Ok(deploy),
-        StartOutcome::Exists => Err(ApiError::new(Kind::Rolling, "this deploy has begun before: see deployctl status")),
+        StartOutcome::Exists => {
+            Err(ApiError::new(ErrorKind::Rolling, "this deploy has begun before: see deployctl status"))
+        }
     }
 }

@@ -6,11 +6,11 @@ mod by_person;
 
 use crate::service::{
     Service,
-    api_error::{ApiError, ApiResult, Kind},
+    api_error::{ApiError, ApiResult, ErrorKind},
     ids, now_ms, policy,
 };
 use crate::{
-    api::{AuditEntry, BoxRow, Deploy, Kind as DeployKind, Phase, State, ZoneRow},
+    api::{AuditEntry, BoxRow, Deploy, Kind, Phase, State, ZoneRow},
     config::{Lasts, Step, When},
     coordination::{BeginReply, Coordinator, DeployRecord, Members, Refusal, StepRecord, rfc3339},
     names::{BoxName, Place, Tag, ZoneName, Zones},
@@ -26,7 +26,7 @@ pub struct DeployRequest {
     /// Which.
     pub tag: Tag,
     /// Why.
-    pub kind: DeployKind,
+    pub kind: Kind,
     /// Who.
     pub by: String,
     /// For people: why it was started.
@@ -49,7 +49,7 @@ pub struct DeployRequest {
 
 impl DeployRequest {
     /// The plainest one.
-    pub fn new(place: &Place, tag: &Tag, kind: DeployKind, by: &str) -> Self {
+    pub fn new(place: &Place, tag: &Tag, kind: Kind, by: &str) -> Self {
         Self {
             place: place.clone(),
             tag: tag.clone(),
@@ -119,7 +119,7 @@ impl Service {
             BeginReply::Refused { refused: Refusal::Exists, .. } => Ok(StartOutcome::Exists),
             BeginReply::Refused { .. } if request.queue => Ok(StartOutcome::Queued(self.enqueue(place, &doc)?)),
             BeginReply::Refused { id, .. } => Err(ApiError::new(
-                Kind::Rolling,
+                ErrorKind::Rolling,
                 format!(
                     "{} is rolling for {place}: wait for it, --queue behind it, or --supersede it",
                     id.as_deref().unwrap_or("another deploy")
@@ -138,7 +138,7 @@ impl Service {
         }
         let release = self.release(&doc.role, &doc.tag);
         if let Err(refusal) = release.and_then(|release| policy::may_start(&release, true, doc.force)) {
-            if matches!(refusal.kind, Kind::Unavailable | Kind::Internal) {
+            if matches!(refusal.kind, ErrorKind::Unavailable | ErrorKind::Internal) {
                 anyhow::bail!(refusal);
             }
             self.store.at(place, |locks| locks.cancel(Some(&doc.id), "service", &refusal.message, false))?;
@@ -163,7 +163,7 @@ impl Service {
     ) -> anyhow::Result<BeginReply> {
         // A rollback is for the worst of days: what may be wrong with a gate must not stand in its way.
         let policy = self.config.service.role(&place.role);
-        let gated = doc.kind != DeployKind::Rollback && policy.gates.iter().any(|gate| gate.when == When::Start);
+        let gated = doc.kind != Kind::Rollback && policy.gates.iter().any(|gate| gate.when == When::Start);
         let epoch = self.epoch(place);
         let begun = self.store.at(place, |locks| locks.begin(doc, alive, zones, supersede, gated, epoch.as_deref()))?;
         if let BeginReply::Rolling { epoch, replaced } = &begun {
@@ -180,8 +180,8 @@ impl Service {
     fn begun(&self, place: &Place, doc: &DeployRecord) -> anyhow::Result<Deploy> {
         self.store.open(&doc.id)?;
         let action = match doc.kind {
-            DeployKind::Rollback => "rollback",
-            DeployKind::Promotion => "promote",
+            Kind::Rollback => "rollback",
+            Kind::Promotion => "promote",
             _ => "start",
         };
         let entry = AuditEntry::new(&doc.by, action).place(place).tag(&doc.tag).deploy(&doc.id);
@@ -230,7 +230,7 @@ impl Service {
             gated: None,
             gate_owner: None,
             // A way back is for the worst of days.
-            steps: if request.all_at_once || request.kind == DeployKind::Rollback {
+            steps: if request.all_at_once || request.kind == Kind::Rollback {
                 Vec::new()
             } else {
                 self.config.service.role(&request.place.role).steps().map(record).collect()
@@ -249,7 +249,7 @@ impl Service {
         let rolling = current.as_ref().filter(|doc| doc.state() == State::Rolling);
         if let (Some(doc), false, false) = (rolling, request.supersede, request.queue) {
             return Err(ApiError::new(
-                Kind::Rolling,
+                ErrorKind::Rolling,
                 format!("{} is rolling for {}: add --queue or --supersede", doc.id, request.place),
             ));
         }
@@ -278,7 +278,7 @@ impl Service {
         if members.alive.is_empty() {
             let Place { environment, role } = place;
             return Err(ApiError::new(
-                Kind::NoBox,
+                ErrorKind::NoBox,
                 format!("no live box has the Serf tags images={role} and environment={environment}: see serf members"),
             ));
         }
@@ -288,6 +288,7 @@ impl Service {
     /// The members that matter to `place`; an agent that does not answer is `unavailable`.
     pub fn members(&self, place: &Place, max_age: Duration) -> ApiResult<Members> {
         let members = self.fleet.members(place, max_age, &|| self.is_stopping());
-        members.map_err(|error| ApiError::new(Kind::Unavailable, format!("cannot tell which boxes live: {error:#}")))
+        members
+            .map_err(|error| ApiError::new(ErrorKind::Unavailable, format!("cannot tell which boxes live: {error:#}")))
     }
 }

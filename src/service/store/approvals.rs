@@ -9,14 +9,16 @@ use super::{ServiceStore, read, write};
 use crate::api::Approval;
 
 /// How long they are kept, in seconds: as long as the deploy's own record.
-const KEPT: i64 = 30 * 24 * 3600;
+const APPROVAL_LIFE: i64 = 30 * 24 * 3600;
 
 impl ServiceStore {
     /// Writes down that `token` approves the complete deploy `source`; again changes nothing. Whether it was new.
     pub fn approve(&self, source: &str, token: &str, approval: &Approval) -> Result<bool> {
         let (key, text) = (self.approvals_key(source), write(approval)?);
         let (new,): (bool,) = self.with(|store| {
-            store.with(|c| redis::pipe().atomic().hset_nx(&key, token, &text).expire(&key, KEPT).ignore().query(c))
+            store.with(|c| {
+                redis::pipe().atomic().hset_nx(&key, token, &text).expire(&key, APPROVAL_LIFE).ignore().query(c)
+            })
         })?;
         Ok(new)
     }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How many entries are kept.
-const KEPT: isize = 10_000;
+const ENTRIES_KEPT: isize = 10_000;
 
 impl AuditEntry {
     /// An act of `by`; when it happened, [`Service::audit`](crate::service) says.
@@ -56,7 +56,9 @@ impl ServiceStore {
     /// Writes an entry down.
     pub fn append(&self, entry: &AuditEntry) -> Result<()> {
         let (key, text) = (self.key("audit"), write(entry)?);
-        self.with(|store| store.with(|c| redis::pipe().atomic().lpush(&key, &text).ltrim(&key, 0, KEPT - 1).exec(c)))
+        self.with(|store| {
+            store.with(|c| redis::pipe().atomic().lpush(&key, &text).ltrim(&key, 0, ENTRIES_KEPT - 1).exec(c))
+        })
     }
 
     /// The entries that are `wanted`, newest first.

@@ -15,11 +15,11 @@ use crate::{
 };
 
 /// How many complete deploys of a place are kept.
-const KEPT: isize = 100;
+const DEPLOYS_KEPT: isize = 100;
 
 /// A complete deploy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Complete {
+pub struct CompleteDeploy {
     /// The deploy's id.
     pub id: String,
     /// What has been good.
@@ -43,17 +43,21 @@ pub struct Tally {
 
 impl ServiceStore {
     /// Adds a complete deploy; again changes nothing.
-    pub fn add_complete(&self, place: &Place, complete: &Complete) -> Result<()> {
+    pub fn add_complete(&self, place: &Place, complete: &CompleteDeploy) -> Result<()> {
         let (key, text) = (self.complete_key(place), write(complete)?);
         self.with(|store| {
             store.with(|c| {
-                redis::pipe().atomic().zadd(&key, &text, complete.ended).zremrangebyrank(&key, 0, -KEPT - 1).exec(c)
+                redis::pipe()
+                    .atomic()
+                    .zadd(&key, &text, complete.ended)
+                    .zremrangebyrank(&key, 0, -DEPLOYS_KEPT - 1)
+                    .exec(c)
             })
         })
     }
 
     /// The complete deploys of `place`, newest first.
-    pub fn complete(&self, place: &Place) -> Result<Vec<Complete>> {
+    pub fn complete(&self, place: &Place) -> Result<Vec<CompleteDeploy>> {
         let key = self.complete_key(place);
         let texts: Vec<String> = self.with(|store| store.command(&["ZREVRANGE", &key, "0", "-1"]))?;
         texts.iter().map(|text| read(&key, text)).collect()

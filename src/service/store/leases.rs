@@ -15,7 +15,7 @@ use super::ServiceStore;
 use crate::coordination::new_token;
 
 /// How long a lease outlives its holder.
-const LIFE: Duration = Duration::from_secs(10);
+const LEASE_LIFE: Duration = Duration::from_secs(10);
 
 /// Only the owner renews. One that ran out comes back while nobody else has it.
 const RENEW: &str = "
@@ -25,13 +25,13 @@ if not holder or holder == ARGV[1] then redis.call('SET', KEYS[1], ARGV[1], 'PX'
 const GIVE_BACK: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end";
 
 /// What this process holds.
-pub struct Held {
+pub struct HeldLeases {
     /// Who this process is.
     me: String,
     names: Mutex<BTreeSet<String>>,
 }
 
-impl Held {
+impl HeldLeases {
     pub fn new() -> Result<Self> {
         Ok(Self { me: new_token()?, names: Mutex::default() })
     }
@@ -48,7 +48,7 @@ impl ServiceStore {
         if self.leases.names().contains(name) {
             return Ok(false);
         }
-        let (key, life) = (self.lease_key(name), LIFE.as_millis().to_string());
+        let (key, life) = (self.lease_key(name), LEASE_LIFE.as_millis().to_string());
         let taken: Option<String> =
             self.with(|store| store.command(&["SET", &key, &self.leases.me, "NX", "PX", &life]))?;
         if taken.is_some() {
@@ -74,7 +74,7 @@ impl ServiceStore {
     /// Prolongs what this process holds. To be called well within the life of a lease.
     pub fn renew_leases(&self) -> Result<()> {
         let names = self.leases.names().clone();
-        let life = LIFE.as_millis().to_string();
+        let life = LEASE_LIFE.as_millis().to_string();
         names.iter().try_for_each(|name| {
             let key = self.lease_key(name);
             self.with(|store| {

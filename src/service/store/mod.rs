@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-pub use self::{history::Complete, releases::Mark, sessions::Session};
+pub use self::{history::CompleteDeploy, releases::Mark, sessions::Session};
 use crate::{
     config::Config,
     coordination::{Coordinator, RedisConnection, RedisServer},
@@ -25,13 +25,13 @@ use crate::{
 };
 
 /// Connections that are kept open while nobody needs them.
-const KEPT: usize = 16;
+const IDLE_CONNECTIONS: usize = 16;
 
 /// The way to the records and to the places, for many threads: each act takes a connection for itself.
 pub struct ServiceStore {
     server: RedisServer,
     idle: Mutex<Vec<RedisConnection>>,
-    leases: leases::Held,
+    leases: leases::HeldLeases,
 }
 
 impl ServiceStore {
@@ -42,7 +42,7 @@ impl ServiceStore {
 
     /// The records in `server`.
     pub fn on(server: RedisServer) -> Result<Self> {
-        Ok(Self { server, idle: Mutex::default(), leases: leases::Held::new()? })
+        Ok(Self { server, idle: Mutex::default(), leases: leases::HeldLeases::new()? })
     }
 
     /// Does something with a connection.
@@ -68,7 +68,7 @@ impl ServiceStore {
 
     fn put_back(&self, store: RedisConnection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT {
+        if idle.len() < IDLE_CONNECTIONS {
             idle.push(store);
         }
     }

@@ -150,7 +150,7 @@ fn no_text_of_people_or_containers_becomes_markup() {
         token: Some(token),
         ttl: 60_000,
         out: true,
-        hand: None,
+        kept_out_reason: None,
         epoch: None,
     };
     worker.locks.renew(&says).unwrap();

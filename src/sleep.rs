@@ -6,18 +6,18 @@ use std::{
 };
 
 /// How soon an interruption is noticed.
-const LOOK: Duration = Duration::from_millis(100);
+const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
 /// Sleeps for `duration`; false as soon as `interrupted` answers true.
 #[must_use]
-pub fn pause(duration: Duration, interrupted: &dyn Fn() -> bool) -> bool {
+pub fn sleep(duration: Duration, interrupted: &dyn Fn() -> bool) -> bool {
     let started = Instant::now();
     while !interrupted() {
         let left = duration.saturating_sub(started.elapsed());
         if left.is_zero() {
             return true;
         }
-        thread::sleep(left.min(LOOK));
+        thread::sleep(left.min(LONGEST_SLEEP));
     }
     false
 }
@@ -36,11 +36,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_ends_by_itself_or_when_interrupted() {
-        assert!(pause(Duration::from_millis(1), &|| false));
-        assert!(!pause(Duration::ZERO, &|| true));
+    fn a_sleep_ends_by_itself_or_when_interrupted() {
+        assert!(sleep(Duration::from_millis(1), &|| false));
+        assert!(!sleep(Duration::ZERO, &|| true));
         let looks = Cell::new(0);
-        assert!(!pause(Duration::MAX, &|| looks.replace(looks.get() + 1) == 2));
+        assert!(!sleep(Duration::MAX, &|| looks.replace(looks.get() + 1) == 2));
     }
 
     #[test]

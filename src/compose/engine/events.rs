@@ -12,11 +12,11 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::endpoint::{Connection, Endpoint};
-use crate::pause::pause;
+use super::endpoint::{Endpoint, EngineStream};
+use crate::sleep::sleep;
 
 /// How long the engine may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon an event is noticed.
 const NOTICE: Duration = Duration::from_millis(50);
 
@@ -24,7 +24,7 @@ const NOTICE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct EngineWatch {
     endpoint: Endpoint,
-    connection: Connection,
+    connection: EngineStream,
 }
 
 impl EngineWatch {
@@ -65,7 +65,7 @@ impl EngineWatch {
                 return !interrupted();
             }
             let left = most.saturating_sub(started.elapsed());
-            if left.is_zero() || !pause(left.min(NOTICE), interrupted) {
+            if left.is_zero() || !sleep(left.min(NOTICE), interrupted) {
                 return !interrupted();
             }
         }
@@ -88,8 +88,8 @@ impl EngineWatch {
 }
 
 /// Asks, and gives the connection back once the engine has said 200.
-fn get(endpoint: &Endpoint, path: &str) -> Result<Connection> {
-    let connection = endpoint.connect(ANSWER)?;
+fn get(endpoint: &Endpoint, path: &str) -> Result<EngineStream> {
+    let connection = endpoint.connect(EVENTS_TIMEOUT)?;
     (&connection).write_all(format!("GET {path} HTTP/1.1\r\nHost: docker\r\n\r\n").as_bytes())?;
     let mut status = [0; 12];
     (&connection).read_exact(&mut status)?;

@@ -20,7 +20,7 @@ fn first(mistake: Mistake, from: u64, seeds: u64) -> Option<Told> {
     (from..from + seeds).map(|seed| run(seed, Some(mistake))).find(|told| told.broken.is_some())
 }
 
-macro_rules! mistakes {
+macro_rules! mutations {
     (
         noticed { $($name:ident: $instead_of:literal => $written:literal from $seed:literal;)* }
         counted { $($other:ident: $other_instead_of:literal => $other_written:literal;)* }
@@ -49,7 +49,7 @@ macro_rules! mistakes {
     };
 }
 
-mistakes! {
+mutations! {
     noticed {
         one_lock_too_many: "if used < n and not full" => "if used <= n and not full" from 1;
         failed_boxes_use_up_no_lock:

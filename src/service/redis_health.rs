@@ -2,7 +2,7 @@
 //!
 //! A Redis that hangs must not hold the answer up: a load balancer that asks would take the service for dead, and everybody
 //! who asks at once would wait for everybody else. So one thread asks Redis, for all who want to know at that moment, and
-//! they wait for it no longer than [`PATIENCE`].
+//! they wait for it no longer than [`PING_TIMEOUT`].
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
@@ -12,7 +12,7 @@ use std::{
 use super::store::ServiceStore;
 
 /// How long an answer may take before Redis counts as absent.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What is asked of Redis, and what it said last.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl RedisHealth {
         state.asked += 1;
         let mine = state.asked;
         self.changed.notify_all();
-        let waited = self.changed.wait_timeout_while(state, PATIENCE, |state| state.answered < mine);
+        let waited = self.changed.wait_timeout_while(state, PING_TIMEOUT, |state| state.answered < mine);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if timeout.timed_out() { "unreachable" } else { state.said }
     }

@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     coordination::Members,
     names::{BoxName, Environment, Place, Role, Zones, quoted},
-    serf::{Member, Serf, Status},
+    serf::{Member, MemberStatus, Serf},
 };
 
 /// The gossip, as far as the service needs it: by the Serf agent of its host, or simulated by the tests.
@@ -155,9 +155,9 @@ fn sort(members: &[Member], place: &Place) -> Members {
     let mut sorted = Members::default();
     for member in members {
         let list = match member.status {
-            Status::Alive if member.is_live_in(place) => &mut sorted.alive,
-            Status::Failed => &mut sorted.failed,
-            Status::Left => &mut sorted.left,
+            MemberStatus::Alive if member.is_live_in(place) => &mut sorted.alive,
+            MemberStatus::Failed => &mut sorted.failed,
+            MemberStatus::Left => &mut sorted.left,
             _ => continue,
         };
         match member.name.parse::<BoxName>() {
@@ -184,12 +184,12 @@ mod tests {
         };
         let place = Place { environment: "staging".parse().unwrap(), role: "app".parse().unwrap() };
         let members = [
-            member("a", Status::Alive, "staging"),
-            member("b", Status::Alive, "production"),
-            member("c", Status::Failed, "staging"),
-            member("d", Status::Left, "staging"),
-            member("e", Status::Leaving, "staging"),
-            member("../f", Status::Alive, "staging"),
+            member("a", MemberStatus::Alive, "staging"),
+            member("b", MemberStatus::Alive, "production"),
+            member("c", MemberStatus::Failed, "staging"),
+            member("d", MemberStatus::Left, "staging"),
+            member("e", MemberStatus::Leaving, "staging"),
+            member("../f", MemberStatus::Alive, "staging"),
         ];
         let sorted = sort(&members, &place);
         let names = |list: &[BoxName]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
