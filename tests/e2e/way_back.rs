@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use serde_json::json;
 
-use crate::support::{Behaviour, Fleet, require_fleet, tools_dir};
+use crate::support::{Behaviour, Fleet, docker_config, require_fleet};
 
 /// One box, on v1, quick to judge.
 fn on_v1() -> Fleet {
@@ -46,7 +46,7 @@ fn a_health_url_that_moved_with_the_new_file() {
 
 /// The compose program of version 2: `docker`'s plugin, in the tools folder on machines whose own `docker` has none.
 fn version_2(fleet: &Fleet) -> PathBuf {
-    let line = format!("DOCKER_CONFIG={} exec docker compose \"$@\"", tools_dir().join("docker").display());
+    let line = format!("DOCKER_CONFIG={} exec docker compose \"$@\"", docker_config().display());
     fleet.scope.script("compose-2", &line)
 }
 

@@ -38,7 +38,7 @@ pub use self::{
     registry::Registry,
     scope::{Running, Scope},
     serf::{SerfAgent, SerfBuilder},
-    tools::{path, program, tools_dir},
+    tools::{docker_config, path, program},
     wait::{wait_for, wait_until},
 };
 
@@ -61,6 +61,7 @@ macro_rules! require_fleet {
             "redis-server",
             "docker",
             "docker-compose",
+            "docker compose",
             "docker-registry",
             "busybox",
             "aws",

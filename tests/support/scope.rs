@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{
     docker,
     process::Process,
-    tools::{path, program, tools_dir},
+    tools::{docker_config, path, program},
 };
 
 /// Marks every process of a scope, so that workers that detached themselves can be found.
@@ -87,11 +87,7 @@ impl Scope {
                 command.env_remove(key);
             }
         }
-        command
-            .current_dir(self.dir())
-            .env("PATH", path())
-            .env("DOCKER_CONFIG", tools_dir().join("docker"))
-            .env(MARK, self.dir());
+        command.current_dir(self.dir()).env("PATH", path()).env("DOCKER_CONFIG", docker_config()).env(MARK, self.dir());
         command
     }
 

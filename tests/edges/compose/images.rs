@@ -86,7 +86,7 @@ fn old_images_go_but_not_the_ones_in_use() {
 
 #[test]
 fn going_back_needs_no_registry() {
-    require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+    require!("docker", "dockerd", "docker-compose", "docker compose", "docker-registry", "busybox");
     for version in [Version::One, Version::Two] {
         let mut lab = Lab::new();
         // Version 1 does not know it, and pulls nothing that is here.

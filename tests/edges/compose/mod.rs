@@ -14,7 +14,7 @@ use deployctl::{
     process::never,
 };
 
-use crate::support::{Behaviour, Engine, Images, Registry, Scope, tools_dir};
+use crate::support::{Behaviour, Engine, Images, Registry, Scope, docker_config};
 
 /// A box's part of these tests: a registry, a compose file, and a project that is unique on the machine.
 struct Lab {
@@ -85,7 +85,7 @@ impl Version {
         match self {
             Self::One => vec!["docker-compose".into()],
             Self::Two => {
-                let line = format!("DOCKER_CONFIG={} exec docker compose \"$@\"", tools_dir().join("docker").display());
+                let line = format!("DOCKER_CONFIG={} exec docker compose \"$@\"", docker_config().display());
                 vec![scope.script("compose-2", &line)]
             }
         }

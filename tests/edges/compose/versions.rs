@@ -25,7 +25,7 @@ macro_rules! with_both {
 
             #[test]
             fn version_2() {
-                require!("docker", "dockerd", "docker-compose", "docker-registry", "busybox");
+                require!("docker", "dockerd", "docker compose", "docker-registry", "busybox");
                 let body: fn(Version) = $body;
                 body(Version::Two);
             }
