@@ -1,5 +1,5 @@
-//! A box that cannot take its part in a deploy says so there: else everybody would wait for it until `join_timeout`, and
-//! nobody would know why.
+//! A box that cannot take part in a deploy reports that to the deploy. Otherwise the deploy would wait for the box until
+//! `join_timeout`, and nobody would know why.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 const AWAY: Duration = Duration::from_secs(60);
 
 /// Ends this box's part in a deploy of a `role` that its Serf tag names and its configuration lacks, for the reason
-/// `error`, which is given back. Else the deploy would wait for it until `join_timeout`, and not know why.
+/// `error`. Returns that error.
 #[must_use]
 pub fn without_configuration(config: &Config, who: &Identity, role: &Role, error: Error) -> Error {
     let place = Place { environment: who.environment.clone(), role: role.clone() };

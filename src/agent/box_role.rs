@@ -50,7 +50,7 @@ pub struct BoxRole<'a> {
     /// What the compose file and the files it names held when it was rendered.
     pub(crate) rendered_from: Option<Inputs>,
     pub(crate) balancers: Option<Rc<LoadBalancers>>,
-    /// What the boxes behind them share.
+    /// What boxes saw of their load balancers, shared through Redis.
     pub(crate) looks: RedisLooks,
     pub(crate) engine: Option<EngineWatch>,
     pub(crate) locks_total: u32,

@@ -24,8 +24,8 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock of `role`. While another has it: answers nothing as soon as `let_go` says so, and fails after
-    /// `patience`.
+    /// Takes the lock of `role`. While another worker has it, waits: returns `None` as soon as `let_go` answers true, and
+    /// fails after `patience`.
     pub fn take(state_dir: &Path, role: &Role, patience: Duration, let_go: &dyn Fn() -> bool) -> Result<Option<Self>> {
         let path = state_dir.join(format!("{role}.lock"));
         let mut file = fs::create_dir_all(state_dir)

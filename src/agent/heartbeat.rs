@@ -52,7 +52,7 @@ pub struct Subject {
     pub name: BoxName,
     /// The deploy, or `hand.BOX`.
     pub deploy: String,
-    /// Whether the deploy can end under the box.
+    /// Whether the box takes part in the deploy, which may then end without it. Work by hand has no such end.
     pub joins: bool,
     /// A lock's life.
     pub ttl: Duration,
@@ -90,8 +90,8 @@ impl Heartbeat {
         });
     }
 
-    /// Nothing to say from here on, and nothing to renew: when this returns, no renewal is under way that could bring
-    /// back a lock that the worker is about to free.
+    /// Stops renewing. When this returns no renewal is under way, so none can bring back a lock that the worker is about
+    /// to free.
     pub fn rest(&self) {
         self.tell(|shared| {
             shared.until = None;
@@ -119,7 +119,7 @@ impl Heartbeat {
         self.tell(|shared| shared.out = out);
     }
 
-    /// What the worker heard itself.
+    /// Remembers a cancel that the worker was told of by another reply.
     pub fn heard(&self, cancel: Option<Cancel>) {
         self.tell(|shared| {
             if cancel.is_some() {

@@ -22,11 +22,11 @@ use crate::{
 /// A release that was healthy on this box.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Good {
-    /// Which.
+    /// Its tag.
     pub tag: Tag,
-    /// Brought by which deploy.
+    /// The id of the deploy that brought it.
     pub deploy: String,
-    /// And why.
+    /// The kind of that deploy.
     pub kind: Kind,
     /// When, in milliseconds since 1970.
     pub at: i64,
@@ -45,11 +45,11 @@ pub struct Good {
 pub struct Setup {
     /// Its compose program, project and watched service.
     pub run_by: RunBy,
-    /// What it proved itself by.
+    /// Its health check.
     pub health: Health,
-    /// What had the last word.
+    /// Its `verify` program and arguments; empty without one.
     pub verify: Vec<String>,
-    /// What sent requests to it.
+    /// The load balancers that sent requests to it.
     #[serde(default)]
     pub load_balancers: Vec<LoadBalancer>,
 }
@@ -57,23 +57,23 @@ pub struct Setup {
 /// Work that has begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
-    /// For which deploy.
+    /// The id of the deploy.
     pub deploy: String,
-    /// Which tag.
+    /// The tag that is brought.
     pub tag: Tag,
     /// Containers may have been changed.
     pub started: bool,
 }
 
-/// What is remembered.
+/// What the journal of one role holds.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RoleState {
     /// The release that last worked. Only another that works replaces it: resuming never does.
     pub good: Option<Good>,
-    /// The one before.
+    /// The release that worked before that one.
     pub before: Option<Good>,
-    /// What the box is at while it is out.
+    /// The work that took the box out of service, until the box is back.
     pub work: Option<Work>,
     /// Why a person keeps the box out.
     pub kept_out: Option<String>,
@@ -99,7 +99,7 @@ impl Journal {
         Self { folder: state_dir.to_path_buf(), role: role.clone(), state: RoleState::default() }
     }
 
-    /// What it says.
+    /// Its contents.
     #[must_use]
     pub fn state(&self) -> &RoleState {
         &self.state

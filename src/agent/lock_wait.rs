@@ -1,4 +1,4 @@
-//! Waiting for a lock, and the announcement that it leaves. Until that is made the box serves.
+//! Waiting for a lock, and announcing that the box leaves its load balancers. Until then the box serves.
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError},
@@ -20,7 +20,8 @@ use crate::{
     sleep::jittered,
 };
 
-/// Long enough to be said once; a box that waits is heard of when it asks for a lock.
+/// How long the heartbeat may renew while the box waits: long enough to report the phase once. Afterwards the box is heard
+/// of whenever it asks for a lock.
 const ONCE: Duration = Duration::from_millis(400);
 
 impl BoxRole<'_> {

@@ -45,7 +45,7 @@ pub fn take_out(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
         Err(error) => {
             let left = box_role.is_out();
             let outcome = box_role.recover(&plan, error);
-            // It never left, or it came back: deploys are for it again.
+            // The box never left, or it came back: it takes part in deploys again.
             if !left || box_role.journal.state().work.is_none() {
                 box_role.journal.update(|state| state.kept_out = None)?;
             }
@@ -72,7 +72,7 @@ pub fn bring_in(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
         info!("{} may serve again: {reason}", box_role.name);
     }
     super::worker::work(config, &who, role, &Trigger::Return, &shutdown)?;
-    // Where nothing was ever deployed there is nothing to bring it to: as it is, then.
+    // Where nothing was ever deployed there is no release to bring: the box comes back with what it runs.
     let mut box_role = BoxRole::open(config, &who, role, shutdown)?;
     let name = box_role.name.clone();
     if box_role.locks.is_out(&name)? {

@@ -13,9 +13,9 @@ use crate::{
 pub struct Plan {
     /// The deploy; `hand.BOX` where the box works without one.
     pub id: String,
-    /// Which tag.
+    /// The tag of the release.
     pub tag: Tag,
-    /// Why.
+    /// The kind of deploy, which programs are told.
     pub kind: Kind,
     /// The box takes part in the deploy `id`; else it works by hand, under the same locks.
     pub joins: bool,
@@ -79,7 +79,7 @@ impl Trigger {
     }
 }
 
-/// What follows.
+/// What the worker does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Bring this release here.
@@ -171,8 +171,14 @@ pub fn decide(trigger: &Trigger, current: Option<&Current>, schema: u32, observe
     }
 }
 
-/// Without a deploy that rolls: an interrupted box is restored, a new one filled, a stray one brought along; one that
-/// serves is left alone after a deploy that did not end well, for a person may want it so.
+/// What a box does while no deploy rolls:
+///
+/// - It is out of service, since its work was interrupted: it is brought back.
+/// - It is new: it gets the release of the last complete deploy.
+/// - It serves that release: nothing.
+/// - It serves another one: it gets that release. But it is left alone when the newest deploy did not end well, or when a
+///   person has put that other release there since, for a person may want it so.
+/// - It does not serve: it gets that release, or its own again when the newest deploy did not end well.
 fn heal(current: Option<&Current>, observed: &Observation) -> Decision {
     let Some(current) = current else {
         return match &observed.good {

@@ -32,11 +32,11 @@ const LAST_CALL: Duration = Duration::from_secs(10);
 /// How long old images that somebody removed may take to be fetched again, each time that the old release is tried.
 const FETCH: Duration = Duration::from_secs(60);
 
-/// The previous tag's fate on this box.
+/// How the attempt to bring back the previous tag went.
 enum Back {
     /// It runs, healthy.
     Restored,
-    /// There is none.
+    /// There is no previous tag.
     NonePrevious,
     /// It does not work either.
     Failed(Error),

@@ -8,7 +8,7 @@ use log::info;
 use super::{BoxRole, heartbeat::Heartbeat, step_error::StepError};
 use crate::{api::Phase, compose::Rendered, config::Health, coordination::Held};
 
-/// On top of what a step may take, before its lock is no longer renewed.
+/// The lock is renewed for this long after the time that a step may take.
 pub(super) const SLACK: Duration = Duration::from_secs(30);
 
 impl BoxRole<'_> {
@@ -58,7 +58,8 @@ impl BoxRole<'_> {
         self.rendered.as_ref().context("the compose file is used before it is rendered")
     }
 
-    /// Whether the worker should not go on, and why: what was heard, rather than what it did to the step.
+    /// Fails when the worker should stop. The error names the cause (a cancel, a signal), and not how the interrupted step
+    /// failed.
     pub(crate) fn check_stop(&self) -> Result<(), StepError> {
         let Some(handle) = self.heartbeat.as_ref().map(Heartbeat::handle) else { return Ok(()) };
         let out = handle.is_out();

@@ -25,7 +25,7 @@ use crate::{
 const REGISTRY: Duration = Duration::from_secs(20);
 
 impl BoxRole<'_> {
-    /// Takes the box's place in the deploy, and starts to be heard of.
+    /// Joins the deploy, and starts the heartbeat.
     pub(crate) fn join(&mut self, plan: &Plan) -> Result<(), StepError> {
         let subject = Subject {
             name: self.name.clone(),
@@ -67,8 +67,8 @@ impl BoxRole<'_> {
         Ok(())
     }
 
-    /// The lock that a box which is out gets back is for going back, or for waiting: it does not run past the gates, nor
-    /// past a box that finds out whether the release is broken. After `command_timeout` it goes back instead.
+    /// A box that is out always gets a lock back, also while gates have not passed or another box finds out whether the
+    /// release is broken. Then the box waits under its lock. After `command_timeout` it goes back to its previous tag.
     fn wait_under_lock(&mut self, plan: &Plan) -> Result<(), StepError> {
         let begun = Instant::now();
         while let Some(what) = self.not_yet.clone() {
@@ -194,14 +194,15 @@ impl BoxRole<'_> {
         self.pull(plan)
     }
 
-    /// Who pushed the tag again is told that nobody could ask for it.
+    /// Goes on with the image that is on this box, and says so in the log and in the box's report: the tag may stand for
+    /// another image by now.
     fn go_on_without_registry(&mut self, plan: &Plan, why: &str) {
         let remark = format!("{why}; going on with the image of {} that is on this box", plan.tag);
         warn!("{remark}");
         self.remark = Some(remark);
     }
 
-    /// Leaves the load balancers and waits until they have let go.
+    /// Leaves the load balancers, and waits until they send the box no more requests.
     pub(crate) fn drain(&mut self, plan: &Plan) -> Result<(), StepError> {
         if !plan.locked {
             return Ok(());
@@ -246,7 +247,7 @@ impl BoxRole<'_> {
         Ok(self.project.wait_healthy(&rendered, &health, &before, self.engine.as_ref(), &interrupted)?)
     }
 
-    /// Gives the role's own program the last word.
+    /// Runs the role's `verify` program: the release is good when it exits with 0.
     pub(crate) fn verify(&mut self, plan: &Plan) -> Result<(), StepError> {
         if self.role.verify.is_empty() {
             return Ok(());

@@ -49,16 +49,16 @@ pub struct DeployRecord {
     /// The service process that asks those gates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate_owner: Option<String>,
-    /// So many boxes first, for so long; those of the policy when it began.
+    /// The steps of the role's policy when the deploy began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepRecord>,
-    /// The step it stands at, 1..; beyond the last one there is none.
+    /// The step at which the deploy stands, from 1. Beyond the last one every box may begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
     /// Since when the boxes of the step are done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_since: Option<i64>,
-    /// Nobody begins while it is there.
+    /// Set while the deploy is paused: no box takes a lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseRecord>,
     /// For how long it was paused before, in milliseconds.

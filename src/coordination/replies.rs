@@ -42,9 +42,9 @@ pub enum Refusal {
 /// Why a deploy was stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Cancel {
-    /// Who.
+    /// The person or the box that stopped it.
     pub by: String,
-    /// Why.
+    /// One line for people.
     #[serde(default)]
     pub reason: String,
     /// The release is at fault: unfinished boxes go back.
@@ -71,7 +71,7 @@ pub enum BeginReply {
     },
     /// It rolls.
     Rolling {
-        /// To be remembered.
+        /// The epoch of Redis, for the next request.
         epoch: String,
         /// The older deploy that this one took out of the queue.
         #[serde(default)]
@@ -79,7 +79,7 @@ pub enum BeginReply {
     },
 }
 
-/// How the service's look went.
+/// What the service found when it looked at a deploy.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct EndReply {
     /// It ended in this very call.
@@ -159,7 +159,7 @@ pub enum JoinReply {
         /// The current deploy.
         current: Option<String>,
     },
-    /// In the table.
+    /// The box stands in the deploy's table.
     Seated {
         /// Whether it takes part; else its row stays as it was.
         joined: bool,
@@ -171,7 +171,7 @@ pub enum JoinReply {
         size: u32,
         /// How many may be out.
         locks: u32,
-        /// To be remembered.
+        /// The epoch of Redis, for the next request.
         epoch: String,
     },
 }
@@ -180,7 +180,7 @@ pub enum JoinReply {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum AcquireReply {
-    /// The box may go.
+    /// The box got a lock.
     Granted {
         /// The lock's suffix.
         granted: u32,
@@ -198,23 +198,23 @@ pub enum AcquireReply {
         /// The deploy does not roll: a box that was out already uses the lock to go back.
         #[serde(default)]
         over: bool,
-        /// To be remembered.
+        /// The epoch of Redis, for the next request.
         epoch: String,
     },
-    /// Not now.
+    /// The box has to wait.
     Wait {
-        /// For what, for people.
+        /// What the box waits for, one line for people.
         wait: String,
-        /// Somebody wants it so: the box's own deadline stands still.
+        /// The deploy is paused, or the boxes of its step are taken: the box's `lock_timeout` does not run meanwhile.
         #[serde(default)]
         stands: bool,
         /// `zone`, where a rule for zones makes it wait.
         #[serde(default)]
         refused: Option<Refusal>,
-        /// To be remembered.
+        /// The epoch of Redis, for the next request.
         epoch: String,
     },
-    /// Not any more.
+    /// The box gets no lock from this deploy any more.
     Stop {
         /// `ended`, `cancelled`, or `rolling` (work by hand while a deploy rolls).
         stop: Refusal,
@@ -229,7 +229,7 @@ pub enum AcquireReply {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum LeaveReply {
-    /// Not now.
+    /// The box must not leave.
     Refused {
         /// `not_owner`, `cancelled`, `ended`, `held`, `floor` or `zone`.
         refused: Refusal,
@@ -260,7 +260,7 @@ pub struct RenewReply {
     pub ended: bool,
     /// Who holds the lock now, if it is another.
     pub lost_to: Option<BoxName>,
-    /// To be remembered.
+    /// The epoch of Redis, for the next request.
     pub epoch: String,
 }
 

@@ -96,11 +96,11 @@ pub struct Timeouts {
     pub ttl: Duration,
     /// After this long a silent box is asked again.
     pub silence: Duration,
-    /// Nothing else to do than wait for boxes that do not come.
+    /// How long the deploy waits for boxes that do not join, when there is nothing else to do.
     pub join: Duration,
-    /// No progress.
+    /// How long the deploy may make no progress.
     pub lock: Duration,
-    /// The whole deploy.
+    /// How long the whole deploy may take.
     pub deploy: Duration,
     /// Two looks of the service that are further apart mean that the service was away: no verdict for three intervals.
     pub look_gap: Duration,
@@ -134,15 +134,15 @@ pub enum GateStep {
 /// What a worker says when it renews.
 #[derive(Debug, Clone, Serialize)]
 pub struct RenewRequest<'a> {
-    /// Who.
+    /// The box.
     #[serde(rename = "box")]
     pub name: &'a BoxName,
-    /// For which deploy.
+    /// The id of the deploy.
     pub deploy: &'a str,
     /// Where it stands; absent while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// What it is at.
+    /// What it does within its phase, one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
     /// Its lock, if it holds one.

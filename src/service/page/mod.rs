@@ -10,7 +10,7 @@
 //! | [`login`] | in and out |
 //! | [`snapshot`] | what stands where, read once a second however many look; the streams that tell of changes |
 //! | [`overview`], [`deploy`], [`release`], [`box_page`] | one page each |
-//! | [`needs`], [`pace`] | what waits for a person; what is slow. Pure |
+//! | [`needs`], [`usual_time`] | what waits for a person; what is slow. Pure |
 //! | [`actions`] | the forms, and what they do |
 //! | [`html`], [`parts`] | what all pages have, and what several have |
 

@@ -1,5 +1,9 @@
-//! The watch: looks at every place once a second, and whenever somebody rings. It passes verdicts and ends deploys (by
-//! one script), sends events, starts what is queued, and hands out the work that takes time: gates and ends.
+//! The watch: a loop that looks at every place once a second, and at once when it is woken. In each round it
+//!
+//! - judges the boxes of a deploy that rolls, and ends the deploy when it is over (by one script);
+//! - sends the event of a deploy, again while boxes do not answer;
+//! - starts what is queued, and promotes what is due;
+//! - starts a thread for work that takes time: gates, and what the end of a deploy asks for.
 //!
 //! It acts on what stands in Redis alone, so it does not matter which service watches, or how many do.
 

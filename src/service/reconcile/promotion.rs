@@ -67,7 +67,7 @@ impl Service {
         }
     }
 
-    /// Nothing more comes of a complete deploy.
+    /// Writes down that a complete deploy is not promoted any more, and why.
     fn settle(&self, source: &Place, target: &Place, complete: &CompleteDeploy, why: &str) -> Result<()> {
         self.store.set_promoted(target, &complete.id)?;
         self.audit(

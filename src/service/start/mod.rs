@@ -21,13 +21,13 @@ use crate::{
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "they are the flags of the call")]
 pub struct DeployRequest {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// Which.
+    /// The tag of the release.
     pub tag: Tag,
-    /// Why.
+    /// The kind of deploy.
     pub kind: Kind,
-    /// Who.
+    /// The caller, for the audit log.
     pub by: String,
     /// For people: why it was started.
     pub reason: Option<String>,
@@ -41,14 +41,14 @@ pub struct DeployRequest {
     pub queue: bool,
     /// Every box is to be recreated.
     pub recreate: bool,
-    /// Somebody insists.
+    /// A person insists.
     pub force: bool,
     /// Without the role's steps.
     pub all_at_once: bool,
 }
 
 impl DeployRequest {
-    /// The plainest one.
+    /// A request without any flag.
     pub fn new(place: &Place, tag: &Tag, kind: Kind, by: &str) -> Self {
         Self {
             place: place.clone(),

@@ -30,7 +30,7 @@ impl ServiceStore {
         texts.into_iter().map(|(token, text)| Ok((token, read(&key, &text)?))).collect()
     }
 
-    /// They have been used up.
+    /// Removes the approvals of `source`, whose promotion has begun.
     pub fn forget_approvals(&self, source: &str) -> Result<()> {
         let key = self.approvals_key(source);
         self.with(|store| store.command(&["DEL", &key]))
