@@ -10,7 +10,7 @@ use crate::service::{
     policy::{self, windows},
     promotions::{Approved, Candidate},
     reconcile::Judged,
-    start::{DeployRequest, StartOutcome},
+    start::{DeployRequest, StartOutcome, WhenRolling},
     store::{CompleteDeploy, Mark},
 };
 use crate::{
@@ -41,8 +41,7 @@ impl Service {
             .chain(asked.all_at_once.then(|| "all at once, without its steps".to_owned()))
             .collect();
         let request = DeployRequest {
-            supersede: asked.supersede,
-            queue: asked.queue,
+            when_rolling: when_rolling(asked),
             recreate: asked.recreate,
             force: asked.force,
             all_at_once: asked.all_at_once,
@@ -70,7 +69,7 @@ impl Service {
         policy::may_start(&release, asked.tag.is_some(), false)?;
         let request = DeployRequest {
             source: left.as_ref().map(|doc| doc.id.clone()),
-            supersede: true,
+            when_rolling: WhenRolling::Supersede,
             reason: joined(
                 left.iter().map(|doc| format!("back from {}", doc.tag)).collect(),
                 asked.reason.clone().map(short),
@@ -262,6 +261,17 @@ impl Service {
             environment: Some(place.environment.clone()),
         };
         self.store.set_mark(&place.role, tag, &mark)
+    }
+}
+
+/// Whoever asks for both does not wait.
+fn when_rolling(asked: &NewDeploy) -> WhenRolling {
+    if asked.supersede {
+        WhenRolling::Supersede
+    } else if asked.queue {
+        WhenRolling::Queue
+    } else {
+        WhenRolling::Refuse
     }
 }
 

@@ -19,7 +19,6 @@ use crate::{
 
 /// A deploy that somebody wants.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the flags of the call")]
 pub struct DeployRequest {
     /// The place.
     pub place: Place,
@@ -35,10 +34,8 @@ pub struct DeployRequest {
     pub id: Option<String>,
     /// The deploy that it is made of.
     pub source: Option<String>,
-    /// Cancel what rolls.
-    pub supersede: bool,
-    /// Wait for what rolls.
-    pub queue: bool,
+    /// What happens when another deploy rolls.
+    pub when_rolling: WhenRolling,
     /// Every box is to be recreated.
     pub recreate: bool,
     /// A person insists.
@@ -58,13 +55,23 @@ impl DeployRequest {
             reason: None,
             id: None,
             source: None,
-            supersede: false,
-            queue: false,
+            when_rolling: WhenRolling::Refuse,
             recreate: false,
             force: false,
             all_at_once: false,
         }
     }
+}
+
+/// What becomes of a start while another deploy rolls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenRolling {
+    /// It is refused.
+    Refuse,
+    /// It waits for that deploy.
+    Queue,
+    /// That deploy is cancelled.
+    Supersede,
 }
 
 /// What a start led to.
@@ -108,16 +115,19 @@ impl Service {
         let members = self.live_members(place)?;
         let doc = self.doc(request)?;
         self.store.know(place)?;
-        if request.supersede {
+        let supersede = request.when_rolling == WhenRolling::Supersede;
+        if supersede {
             // Its end comes with our begin; who is killed right after must still find it.
             if let Some(old) = self.store.at(place, Coordinator::current)?.filter(|d| d.state() == State::Rolling) {
                 self.store.open(&old.id)?;
             }
         }
-        match self.begin(place, &doc, &members, request.supersede)? {
+        match self.begin(place, &doc, &members, supersede)? {
             BeginReply::Rolling { .. } => Ok(StartOutcome::Rolling(self.begun(place, &doc)?)),
             BeginReply::Refused { refused: Refusal::Exists, .. } => Ok(StartOutcome::Exists),
-            BeginReply::Refused { .. } if request.queue => Ok(StartOutcome::Queued(self.enqueue(place, &doc)?)),
+            BeginReply::Refused { .. } if request.when_rolling == WhenRolling::Queue => {
+                Ok(StartOutcome::Queued(self.enqueue(place, &doc)?))
+            }
             BeginReply::Refused { id, .. } => Err(ApiError::new(
                 ErrorKind::Rolling,
                 format!(
@@ -247,13 +257,13 @@ impl Service {
         let Members { alive, zones, .. } = self.live_members(&request.place)?;
         let current = self.store.at(&request.place, Coordinator::current)?;
         let rolling = current.as_ref().filter(|doc| doc.state() == State::Rolling);
-        if let (Some(doc), false, false) = (rolling, request.supersede, request.queue) {
+        if let (Some(doc), WhenRolling::Refuse) = (rolling, request.when_rolling) {
             return Err(ApiError::new(
                 ErrorKind::Rolling,
                 format!("{} is rolling for {}: add --queue or --supersede", doc.id, request.place),
             ));
         }
-        let waits = rolling.is_some() && !request.supersede;
+        let waits = rolling.is_some() && request.when_rolling == WhenRolling::Queue;
         let doc = DeployRecord {
             state: Some(if waits { State::Queued } else { State::Rolling }),
             started: Some(now_ms()),
