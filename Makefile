@@ -5,7 +5,7 @@
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-demo: ## six boxes on this machine: v1, v2, a broken v3, a promoted v4 (KEEP=1 leaves them up)
+demo: ## nine boxes on this machine: v1, v2, a broken v3, a promoted v4, a v5 that serves errors (KEEP=1 leaves them up)
 	@scripts/demo.sh
 
 test: ## every test, on real Serf, Redis, Docker, registry, AWS CLI and moto

@@ -3,7 +3,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # who sources this sets `dir` and `deployctl` (and `environments`, where
 # they are others), and uses what is set here
 
-registry='' redis='' moto='' hub='' service=''
+registry='' redis='' moto='' hub='' service='' service_pid='' prometheus='' launched='' policy=''
 declare -A group
 
 # Every process of the demo carries this, so that detached workers and what they started can be found.
@@ -14,7 +14,8 @@ launch() {
     local name=$1
     shift
     env "$(mark)" setsid "$@" >>"$dir/$name.log" 2>&1 </dev/null &
-    echo $! >>"$dir/pids"
+    launched=$!
+    echo "$launched" >>"$dir/pids"
 }
 
 # answers ADDRESS: somebody listens there.
@@ -76,20 +77,27 @@ JSON
     echo "$rpc" >"$dir/$name/rpc"
 }
 
+# start_service: with the further keys of the role's policy in $policy. A service that runs is stopped first, and keeps its
+# address.
 start_service() {
-    service=127.0.0.1:$(free_port)
+    [[ -z $service_pid ]] || stop_pid "$service_pid"
+    service=${service:-127.0.0.1:$(free_port)}
     cat >"$dir/service.json" <<JSON
 {
   "redis_url": "redis://$redis/0", "serf_rpc_addr": "$(cat "$dir/hub/rpc")",
   "service": {
     "listen": "$service",
     "roles": {
-      "app": {"environments": [${environments:-\"staging\", \"production\"}], "auto_promote": true, "bake": "5s", "auto_rollback": true}
+      "app": {
+        "environments": [${environments:-\"staging\", \"production\"}], "auto_promote": true, "bake": "5s", "auto_rollback": true${policy:+,
+        $policy}
+      }
     }
   }
 }
 JSON
     launch service "$deployctl" --config "$dir/service.json" service
+    service_pid=$launched
     up 15 service "$service"
     mkdir -p "$dir/laptop"
     printf '%s\n' "DEPLOYCTL_SERVICE_URL=http://$service" >"$dir/laptop/environment"
@@ -127,7 +135,23 @@ YAML
 JSON
 }
 
-# push_image TAG: what CI would build. v3 is the bad one.
+# start_prometheus BOX...: it asks each box every second how many orders it took, and how they ended.
+start_prometheus() {
+    local box site
+    prometheus=127.0.0.1:$(free_port)
+    {
+        printf 'global: {scrape_interval: 1s}\nscrape_configs:\n  - job_name: app\n    metrics_path: /cgi-bin/metrics\n    static_configs:\n'
+        for box; do
+            site=$(cat "$dir/$box/site")
+            printf '      - {targets: ["%s"], labels: {box: %s}}\n' "${site#http://}" "$box"
+        done
+    } >"$dir/prometheus.yml"
+    launch prometheus prometheus --config.file="$dir/prometheus.yml" --storage.tsdb.path="$dir/prometheus" \
+        --web.listen-address="$prometheus"
+    up 60 prometheus "$prometheus"
+}
+
+# push_image TAG: what CI would build. v3 does not start; v5 starts, and fails every fifth order.
 push_image() {
     local tag=$1 image=$registry/app:$1
     if [[ ! -d $dir/image ]]; then
@@ -142,17 +166,34 @@ if [ "$TAG" = v3 ]; then
     echo "fatal: cannot open the database: DATABASE_URL is not set"
     exit 3
 fi
-mkdir -p /www && echo "$TAG" >/www/index.html
+mkdir -p /www/cgi-bin /orders && echo "$TAG" >/www/index.html
+cp /bin/order /bin/metrics /www/cgi-bin/
 httpd -f -p 8080 -h /www &
 wait $!
 SH
-        chmod 755 "$dir/image/start" "$dir/image/busybox"
+        cat >"$dir/image/order" <<'SH'
+#!/bin/sh
+count() { echo $(($(cat "/orders/$1" 2>/dev/null) + 1)) >"/orders/$1"; }
+count all
+code=200
+if [ "$TAG" = v5 ] && [ $(($(cat /orders/all) % 5)) = 0 ]; then code=500; fi
+count "$code"
+printf 'Status: %s\r\n\r\n' "$code"
+SH
+        cat >"$dir/image/metrics" <<'SH'
+#!/bin/sh
+printf 'Content-Type: text/plain\r\n\r\n'
+for code in 200 500; do
+    if [ -f "/orders/$code" ]; then echo "orders_total{code=\"$code\"} $(cat "/orders/$code")"; fi
+done
+SH
+        chmod 755 "$dir/image/"{busybox,start,order,metrics}
     fi
     cat >"$dir/image/Dockerfile" <<DOCKERFILE
 FROM scratch
 LABEL deployctl-demo=$(basename "$dir")
 COPY busybox /bin/busybox
-COPY start /bin/start
+COPY start order metrics /bin/
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 ENV TAG=$tag
 HEALTHCHECK --interval=1s --timeout=2s CMD wget -q -O /dev/null http://127.0.0.1:8080/

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A whole fleet on this machine, and four releases on their way through it. `make demo`.
+# A whole fleet on this machine, and five releases on their way through it. `make demo`.
 #
 #   scripts/demo.sh                        the demo; KEEP=1 leaves the fleet up
 #   scripts/demo.sh on DIR BOX COMMAND...  runs a command as a box of a fleet that was kept, or as `laptop`
@@ -71,7 +71,7 @@ serve() {
     for box; do [[ $(curl -fsS -m 5 "$(cat "$dir/$box/site")") == "$tag" ]] || return; done
 }
 
-sampler='' watcher=''
+sampler='' watcher='' customers=''
 # end_job PID: a job of this shell's own.
 end_job() {
     [[ -n $1 ]] && kill "$1" 2>/dev/null || return 0
@@ -89,6 +89,26 @@ look_back() {
     fewest=$(sort -n "$dir/samples" | head -n 1)
     say "  looked at the target group $(wc -l <"$dir/samples") times: at most $((6 - fewest)) of 6 boxes were out at once"
     expect "never more than a third out" test "$fewest" -ge 4
+}
+
+# careful: what the service is told before v5, as keys of the role's policy.
+careful() {
+    cat <<JSON
+"first": {"boxes": 1, "for": "1m"},
+"gates": [{"when": "roll", "failures": 2, "compare": {
+  "url": "http://$prometheus", "every": "2s", "max_ratio": 1.5,
+  "query": "sum(rate(orders_total{code='500',box=~'\$boxes'}[15s])) / sum(rate(orders_total{box=~'\$boxes'}[15s]))",
+  "baseline": "sum(rate(orders_total{code='500',box=~'\$others'}[15s])) / sum(rate(orders_total{box=~'\$others'}[15s]))",
+  "samples": "sum(increase(orders_total{box=~'\$boxes'}[15s]))", "min_samples": 15
+}}]
+JSON
+}
+
+# send_orders BOX...: two orders a second to each box, until the job ends.
+send_orders() {
+    local box sites=()
+    for box; do sites+=("$(cat "$dir/$box/site")/cgi-bin/order"); done
+    while sleep 0.5; do curl -s -m 2 --parallel "${sites[@]}" >/dev/null 2>&1 || true; done
 }
 
 # who_waited TAG: from the boxes' own logs.
@@ -118,6 +138,7 @@ finish() {
     trap '' INT TERM
     end_job "$sampler"
     end_job "$watcher"
+    end_job "$customers"
     if [[ ${KEEP:-} == 1 && $code -ne 130 ]]; then
         say_what_to_try
         exit "$code"
@@ -206,6 +227,28 @@ wait_for 300 "v4 in production" deployed_in production v4
 [[ -z $watcher ]] || sleep 1
 end_job "$watcher"
 expect "three boxes in production serve v4" serve v4 "${production[@]}"
+
+step "v5: a release that starts cleanly and fails every fifth order is found by its first box"
+start_prometheus "${staging[@]}"
+policy=$(careful)
+start_service
+say "  the service lets one box go first now, and compares what it serves with what the others do:"
+say "$policy"
+send_orders "${staging[@]}" &
+customers=$!
+release v5
+watch_capacity
+code=0
+shown start --role app --environment staging --wait || code=$?
+end_job "$customers"
+look_back
+expect "start --wait says so: exit code 4, the release is broken" test "$code" -eq 4
+was=$(ask "deploys?role=app&environment=staging&limit=5" '[.deploys[] | select(.tag == "v5")][0].id')
+was=$(ask "deploys/$was" '[.boxes[] | select(.phase == "done") | .box] | join(" ")')
+say "  served v5: $was"
+expect "one box served v5" test "$(wc -w <<<"$was")" -eq 1
+wait_for 300 "the way back to v4, by itself" deployed_in staging v4
+expect "six boxes serve v4" serve v4 "${staging[@]}"
 
 step "What runs where"
 shown status

@@ -54,12 +54,12 @@ look() {
         needs iptables iptables
         needs curl curl
         needs jq jq
+        needs prometheus prometheus
         # The test images are FROM scratch, so the dynamic busybox does not do.
         [[ $(ldd "$(command -v busybox)" 2>&1) == *"not a dynamic"* ]] || packages+=(busybox-static)
         python_tools_present || extras+=(python_tools)
     fi
     if wants test; then
-        needs prometheus prometheus
         needs ip iproute2
         needs systemd-analyze systemd
         compose_v2_present || extras+=(compose_v2)

@@ -1,6 +1,6 @@
 //! The boxes that serve a release beside those that do not yet: their names in a query, and the verdict on both.
 
-use super::gates::Reading;
+use super::gates::{Reading, brief};
 use crate::{
     api::{Deploy, Phase},
     config::CompareGate,
@@ -55,9 +55,10 @@ pub fn judge(gate: &CompareGate, new: f64, old: f64, samples: Option<f64>) -> Re
     if let Some((samples, least)) = samples.zip(gate.min_samples)
         && (samples < least || samples.is_nan())
     {
-        return Reading::Unknown(format!("it rests on {samples} samples, and {least} are needed"));
+        return Reading::Unknown(format!("it rests on {samples:.0} samples, and {least} are needed"));
     }
-    let text = format!("`{}` is {new} on the boxes of the release and {old} on the others", gate.query);
+    let (shown, beside) = (brief(new), brief(old));
+    let text = format!("`{}` is {shown} on the boxes of the release and {beside} on the others", gate.query);
     if new.is_nan() || old.is_nan() {
         return Reading::Unknown(text);
     }

@@ -129,6 +129,12 @@ struct Sample {
     value: f64,
 }
 
+/// A number as people read it: four digits of it.
+#[must_use]
+pub fn brief(number: f64) -> f64 {
+    format!("{number:.3e}").parse().unwrap_or(number)
+}
+
 /// Holds every sample against the bounds.
 fn judge(gate: &PrometheusGate, samples: &[Sample]) -> Reading {
     let query = &gate.query;
@@ -147,7 +153,9 @@ fn judge(gate: &PrometheusGate, samples: &[Sample]) -> Reading {
             .collect();
     let bounds = bounds.join(" and ");
     match samples.iter().find(|sample| !within(sample.value)) {
-        Some(Sample { labels, value }) => Reading::Fail(format!("`{query}` is {value}{labels}, and must be {bounds}")),
+        Some(Sample { labels, value }) => {
+            Reading::Fail(format!("`{query}` is {}{labels}, and must be {bounds}", brief(*value)))
+        }
         None => Reading::Pass(format!("`{query}` is {bounds}")),
     }
 }
@@ -280,6 +288,12 @@ mod tests {
 
     fn at(value: f64) -> Vec<Sample> {
         vec![Sample { labels: " for {job=\"app\"}".to_owned(), value }]
+    }
+
+    #[test]
+    fn numbers_are_shown_with_four_digits() {
+        let shown = [0.0, 7.0, 0.214_285_714, -12.345_678, 123_456.7, f64::NAN].map(|number| brief(number).to_string());
+        assert_eq!(shown, ["0", "7", "0.2143", "-12.35", "123500", "NaN"]);
     }
 
     #[test]
