@@ -240,8 +240,8 @@ fn table_agrees(state: &State, deploy: usize) -> Result<(), String> {
     let rolls = state.rolling() == Some(deploy);
     for key in state.memory.names().iter().filter(|key| key.starts_with(&base)) {
         let expires = state.memory.expires(key) == Some(!rolls);
-        // An older service knows nothing of the times.
-        let times = key.ends_with(":seen") || key.ends_with(":working");
+        // An older service knows nothing of the times, nor of zones.
+        let times = key.ends_with(":seen") || key.ends_with(":working") || is_of_zones(key);
         require(expires || times, || format!("{key}: wrong expiry, rolls: {rolls}"))?;
     }
     Ok(())
@@ -288,8 +288,17 @@ fn counts_agree(state: &State, mixed: bool) -> Result<(), String> {
     Ok(())
 }
 
+fn is_of_zones(key: &str) -> bool {
+    key.ends_with(":zones") || key.ends_with(":lost")
+}
+
 /// What is kept of the zones is what counting would say: how many boxes of the table, and who of each counts.
 fn zones_agree(state: &State) -> Result<(), String> {
+    for key in state.memory.names().iter().filter(|key| key.starts_with(&format!("{BASE}deploy:")) && is_of_zones(key))
+    {
+        let rolls = state.rolling().is_some_and(|deploy| key.contains(&format!("deploy:d{deploy}:")));
+        require(state.memory.expires(key) == Some(!rolls), || format!("{key}: wrong expiry, rolls: {rolls}"))?;
+    }
     if let Some(deploy) = state.rolling() {
         let mut counted = BTreeMap::<String, i64>::new();
         for (name, row) in rows(state, deploy) {
@@ -312,6 +321,9 @@ fn zones_agree(state: &State) -> Result<(), String> {
         require(kept.is_empty() || kept == counted, || {
             format!("the zones are {kept:?}, and the table says {counted:?}")
         })?;
+    }
+    if state.memory.get(&format!("{BASE}counted")) != Some(&traces(state)) {
+        return Ok(());
     }
     for set in ["used", "away"] {
         let all = state.memory.sorted(&format!("{BASE}{set}"));
