@@ -12,3 +12,4 @@ mod rolling;
 mod stepping;
 mod verify;
 mod way_back;
+mod zones;

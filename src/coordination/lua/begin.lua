@@ -29,7 +29,7 @@ redis.call('HSET', of(doc.id, 'tally'), 'progress', now, 'begun', #arg.boxes)
 redis.call('SET', of(doc.id, 'remaining'), 0)
 if arg.zones then set_zones(arg.boxes, arg.zones) end
 for _, box in ipairs(arg.boxes) do set_row(doc.id, box, 'expected') end
-if redis.call('HLEN', base .. 'zones') > 0 then recount_zones(doc.id) end
+if zone_count > 0 then recount_zones(doc.id) end
 table.sort(arg.boxes)
 redis.call('SADD', of(doc.id, 'members'), digest_of(arg.boxes))
 freed()

@@ -16,6 +16,9 @@ end
 
 local function of(id, part) return base .. 'deploy:' .. id .. ':' .. part end
 
+-- How many zones there are (see zones.lua): where there are none, nothing is asked about them.
+local zone_count = redis.call('SCARD', base .. 'zone_names')
+
 -- Whether the counts can be trusted (see counts.lua) ------------------------------------------------------------------
 
 -- The deploy that rolls, or ''.
@@ -27,10 +30,10 @@ end
 -- What scripts of an older version leave behind when they change what is counted: they keep no counts. `next` is 0 as
 -- long as none of them has taken or freed a lock. One that keeps counts, and none of zones, writes no number of zones.
 local function traces()
-  local id, zones = rolling_id(), redis.call('SCARD', base .. 'zone_names')
+  local id = rolling_id()
   return table.concat({ id, redis.call('HLEN', base .. 'holders'), redis.call('HLEN', base .. 'out'),
                         redis.call('SCARD', of(id, 'failed')), redis.call('HGET', of(id, 'tally'), 'waiting') or 0,
-                        redis.call('HGET', base .. 'walk', 'next') or '', zones > 0 and zones or nil }, ' ')
+                        redis.call('HGET', base .. 'walk', 'next') or '', zone_count > 0 and zone_count or nil }, ' ')
 end
 
 -- `counted` says what the traces were after the last script that kept the counts. Where that is not what they are now, or
@@ -89,7 +92,7 @@ end
 -- Zones (see zones.lua) -----------------------------------------------------------------------------------------------
 
 -- The zone of a box, or ''.
-local function zone_of(box) return redis.call('HGET', base .. 'zones', box) or '' end
+local function zone_of(box) return zone_count > 0 and redis.call('HGET', base .. 'zones', box) or '' end
 
 -- As what a box counts in its zone: `gone`, or a part of its size that is `expected`, `waits`, or neither.
 local function part_of_zone(phase)
@@ -106,7 +109,7 @@ end
 
 -- The row of `box` went from one phase to another. Where no box has a zone nothing is kept.
 local function note_zone(id, box, was, is)
-  if part_of_zone(was) == part_of_zone(is) or redis.call('HLEN', of(id, 'zones')) == 0 then return end
+  if zone_count == 0 or part_of_zone(was) == part_of_zone(is) or redis.call('HLEN', of(id, 'zones')) == 0 then return end
   local zone = zone_of(box)
   add_to_zone(id, zone, was, -1)
   add_to_zone(id, zone, is, 1)

@@ -89,13 +89,14 @@ end
 -- Makes all of it anew from the truth.
 local function recount(n)
   local id, locks, outs = rolling_id(), all_locks(n), all_out()
-  local found, zones = { used = {}, away = {}, taking = {}, free = {} }, redis.call('SMEMBERS', base .. 'zone_names')
+  local found, zones = { used = {}, away = {}, taking = {}, free = {} }, {}
+  if zone_count > 0 then zones = redis.call('SMEMBERS', base .. 'zone_names') end
   for _, zone in ipairs(zones) do
     for _, set in ipairs(SETS) do found[set .. ':' .. zone] = {} end
   end
   for box, of_box in pairs(boxes_of(id, locks, outs)) do
     local counts = weights(id, row_of(id, box), outs[box], of_box.lock, of_box.lives)
-    local zone = #zones > 0 and zone_of(box) or ''
+    local zone = zone_of(box)
     for set, lasts in pairs(counts) do
       local of_zone = found[set .. ':' .. zone]
       if lasts >= now then found[set][box] = lasts end

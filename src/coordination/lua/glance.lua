@@ -42,7 +42,7 @@ local look = cancel_of(id) or step_of(doc) or remaining_of(id) == 0
   or now - tally(id, 'thorough') > arg.often or tally(id, 'fading') > 0
   or now - doc.started - (doc.paused_for or 0) > arg.deploy_timeout
   or now - tally(id, 'progress') > arg.lock_timeout
-  or redis.call('SCARD', of(id, 'lost')) > 0
+  or zone_count > 0 and redis.call('SCARD', of(id, 'lost')) > 0
   or may_be_gone(arg.failed) or may_be_gone(arg.left)
   or working_before(now - arg.ttl) > 0
   or stands_still()

@@ -20,7 +20,7 @@ local function set_zone(box, zone)
   local old, id = zone_of(box), rolling_id()
   if zone == old then return end
   redis.call('HSET', base .. 'zones', box, zone)
-  redis.call('SADD', base .. 'zone_names', zone)
+  zone_count = zone_count + redis.call('SADD', base .. 'zone_names', zone)
   for _, set in ipairs(SETS) do redis.call('ZREM', base .. set .. ':' .. old, box) end
   if id == '' then return end
   if redis.call('HLEN', of(id, 'zones')) == 0 then return recount_zones(id) end
@@ -43,7 +43,10 @@ local function set_zones(boxes, zones)
     for _, set in ipairs(SETS) do redis.call('DEL', base .. set .. ':' .. zone) end
   end
   redis.call('DEL', base .. 'zone_names')
-  for _, zone in ipairs(redis.call('HVALS', base .. 'zones')) do redis.call('SADD', base .. 'zone_names', zone) end
+  zone_count = 0
+  for _, zone in ipairs(redis.call('HVALS', base .. 'zones')) do
+    zone_count = zone_count + redis.call('SADD', base .. 'zone_names', zone)
+  end
 end
 
 local function read_zones(id)
@@ -61,7 +64,7 @@ end
 -- The zones of the table, by name; nothing where there are fewer than two. A script of an older version changes rows and
 -- counts no zones: where the sums are not those of the table, they are made anew.
 local function zones_of(id)
-  local zones = read_zones(id)
+  local zones = zone_count > 0 and read_zones(id) or {}
   if next(zones) == nil then return nil end
   local sums = { size = -size_of(id), waits = -tally(id, 'waiting') - tally(id, 'pulling'), expected = -tally(id, 'expected') }
   for _, zone in pairs(zones) do
@@ -129,7 +132,4 @@ local function zone_before(doc, box)
 end
 
 -- How many waiters are woken for one lock: where there are zones, the first of them may be of one that is full.
-local function for_one_lock()
-  local zones = redis.call('SCARD', base .. 'zone_names')
-  return zones > 1 and 2 * zones or 1
-end
+local function for_one_lock() return zone_count > 1 and 2 * zone_count or 1 end

@@ -19,6 +19,8 @@ pub struct FleetBuilder {
     compose: Vec<String>,
     private_engine: bool,
     switchboard: bool,
+    /// The zones that boxes are in, in turn.
+    zones: Vec<String>,
     config: Value,
     service: Value,
 }
@@ -32,6 +34,7 @@ impl Default for FleetBuilder {
             compose: vec!["docker".to_owned(), "compose".to_owned()],
             private_engine: false,
             switchboard: false,
+            zones: Vec::new(),
             config: json!({}),
             service: json!({}),
         }
@@ -71,6 +74,12 @@ impl FleetBuilder {
     /// A load balancer of files instead of AWS's, for fleets of one role: see [`Box::in_service`] and [`Box::stop_at`].
     pub fn switchboard(mut self) -> Self {
         self.switchboard = true;
+        self
+    }
+
+    /// The boxes are in these zones, in turn.
+    pub fn zones(mut self, zones: &[&str]) -> Self {
+        self.zones = zones.iter().map(|zone| (*zone).to_owned()).collect();
         self
     }
 
@@ -174,6 +183,8 @@ impl FleetBuilder {
             .config("replay_on_join", true.into())
             .snapshot()
             .join(&fleet.hub);
+        let zone = self.zones.get(index % self.zones.len().max(1));
+        let agent = zone.iter().fold(agent, |agent, zone| agent.tag("zone", zone));
         let mut config = json!({
             "redis_url": fleet.redis.url(),
             "service_url": fleet.service_url,
