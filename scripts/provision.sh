@@ -11,6 +11,7 @@
 #   --serf-key FILE         the output of `serf keygen`, the same on every machine; or
 #   --plain-gossip          ... without encryption, on a network that you trust
 #   --name NAME             of this machine in the fleet (default: the host's)
+#   --zone ZONE             of this box, if it has one: boxes that fail together
 #   --compose DIR           the compose files, ROLE.yml for each role
 #   --redis-password FILE   run Redis on the service's host, with this password
 #   --package FILE          install deployctl from a .deb or an .rpm (`make packages`); one that is installed needs no option
@@ -29,7 +30,7 @@ usage() {
 kind=${1:-}
 [[ $kind =~ ^(box|service)$ ]] || usage "say what this machine shall be: box or service"
 shift
-config='' environment='' roles='' compose='' serf_key='' plain_gossip='' redis_password='' prefix='' dry_run=''
+config='' environment='' roles='' compose='' zone='' serf_key='' plain_gossip='' redis_password='' prefix='' dry_run=''
 name=$(uname -n) package='' binary=''
 secrets=() join=()
 while [[ $# -gt 0 ]]; do
@@ -47,6 +48,7 @@ while [[ $# -gt 0 ]]; do
         --environment) environment=$2 ;;
         --roles) roles=$2 ;;
         --compose) compose=$2 ;;
+        --zone) zone=$2 ;;
         --redis-password) redis_password=$2 ;;
         --package) package=$2 ;;
         --binary) binary=$2 ;;
@@ -98,6 +100,7 @@ for address in "${join[@]}"; do is_name --join "$address"; done
 if [[ $kind == box ]]; then
     [[ -n $environment && -n $roles && -n $compose ]] || usage "a box needs --environment, --roles and --compose"
     is_place --environment "$environment"
+    [[ $zone =~ ^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$ ]] || die "--zone $zone is no zone: use A-Z, a-z, 0-9, '_', '.' and '-', at most 63"
     [[ $roles != *[[:space:]]* ]] || die "--roles $roles has spaces: separate roles with commas"
     for role in ${roles//,/ }; do
         is_place --roles "$role"
@@ -171,7 +174,7 @@ put_serf() {
     local tags='{}' others='[]'
     if [[ $kind == box ]]; then
         put - /etc/serf/box.json < <(in_place "$root/serf/box.json")
-        tags="{\"images\": \"$roles\", \"environment\": \"$environment\"}"
+        tags="{\"images\": \"$roles\", \"environment\": \"$environment\"${zone:+, \"zone\": \"$zone\"}}"
     fi
     [[ ${#join[@]} -eq 0 ]] || others="[$(json_list "${join[@]}")]"
     put - /etc/serf/local.json < <(printf '{\n  "node_name": "%s",\n  "retry_join": %s,\n  "tags": %s\n}\n' "$name" "$others" "$tags")

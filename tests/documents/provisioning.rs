@@ -75,7 +75,7 @@ fn a_box_is_provisioned_once_and_its_agent_starts() {
     assert!(first.stdout.contains("/etc/deployctl/compose/web.yml"), "{first}");
     let again = run(&mut provision(&scope, "box")).ok();
     assert_eq!(again.stdout.trim(), "every file is as it should be");
-    let changed = run(provision(&scope, "box").args(["--environment", "production"])).ok();
+    let changed = run(provision(&scope, "box").args(["--environment", "production", "--zone", "eu-1a"])).ok();
     assert!(changed.stdout.ends_with("/etc/serf/local.json (644)\n"), "{changed}");
 
     let etc = scope.dir().join("root/etc/serf");
@@ -86,6 +86,7 @@ fn a_box_is_provisioned_once_and_its_agent_starts() {
     let info = info().ok().json();
     assert_eq!(info["tags"]["images"], "app,web");
     assert_eq!(info["tags"]["environment"], "production");
+    assert_eq!(info["tags"]["zone"], "eu-1a");
     assert_eq!(info["serf"]["encrypted"], "true");
     assert_eq!(info["event_handlers"]["user:deploy"], "/usr/local/bin/deployctl handle");
 }
@@ -114,6 +115,7 @@ fn provisioning_refuses_what_would_not_work() {
     refused(&["--roles", "app,nothing"], "nothing.yml is not a file");
     refused(&["--environment", "sta\"ging"], "is no role or environment");
     refused(&["--environment", "a.b"], "is no role or environment");
+    refused(&["--zone", "a\"b"], "is no zone");
     refused(&["--roles", "app\nweb"], "separate roles with commas");
     let broken = scope.file("broken.json", "{half").display().to_string();
     refused_on("service", &["--config", &broken], "nothing was changed");
