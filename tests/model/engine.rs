@@ -1,9 +1,16 @@
 //! Runs the project's own Lua on the Redis in memory, as Redis would: Lua 5.1, `redis.call`, `cjson`, `KEYS`, `ARGV`.
 
-use std::{cell::RefCell, mem, rc::Rc};
+use std::{cell::RefCell, fmt, mem, rc::Rc};
 
 use deployctl::coordination::scripts::Script;
-use mlua::{Function, Lua, Table, Value, Variadic};
+use mlua::{
+    Either, Function, Lua, Table, Value, Variadic,
+    state::{GcIncParams, GcMode},
+};
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::{Map, Value as Json};
 
 use crate::model::memory::{Memory, Reply};
@@ -64,9 +71,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(mistake: Option<Mistake>) -> Self {
-        let (lua, memory) = (Lua::new(), Rc::new(RefCell::new(Memory::default())));
-        give_redis(&lua, &memory).unwrap();
-        give_cjson(&lua).unwrap();
+        let (lua, memory) = lua_with_redis();
         lua.globals().set("KEYS", vec![BASE]).unwrap();
         let mut made = mistake.is_none();
         let scripts = SCRIPTS.map(|script| {
@@ -109,9 +114,7 @@ impl Engine {
 impl Engine {
     /// One that knows no script yet.
     pub fn empty() -> Self {
-        let (lua, memory) = (Lua::new(), Rc::new(RefCell::new(Memory::default())));
-        give_redis(&lua, &memory).unwrap();
-        give_cjson(&lua).unwrap();
+        let (lua, memory) = lua_with_redis();
         Self { lua, memory, scripts: vec![], older: None, older_scripts: vec![] }
     }
 
@@ -159,12 +162,25 @@ fn older_source(script: Script) -> Option<String> {
     Some(format!("{prelude}{}\n{own}", include_str!("older/common.lua")))
 }
 
+fn lua_with_redis() -> (Lua, Rc<RefCell<Memory>>) {
+    let (lua, memory) = (Lua::new(), Rc::new(RefCell::new(Memory::default())));
+    // What a script leaves behind is small: to clean up after each would take longer than the script.
+    lua.gc_set_mode(GcMode::Incremental(GcIncParams::default().pause(1000)));
+    give_redis(&lua, &memory).unwrap();
+    give_cjson(&lua).unwrap();
+    (lua, memory)
+}
+
 fn give_redis(lua: &Lua, memory: &Rc<RefCell<Memory>>) -> mlua::Result<()> {
     let memory = Rc::clone(memory);
-    let call = lua.create_function(move |lua, words: Variadic<Value>| {
-        let words: Vec<String> = words.iter().map(word).collect();
-        let reply = memory.borrow_mut().call(&words);
-        to_lua(lua, reply)
+    let call = lua.create_function(move |lua, (command, key, first, second, rest): Words| {
+        let words = [Some(command), key, first, second].into_iter().flatten();
+        let words: Vec<String> = words.chain(rest.iter().map(word)).collect();
+        // A text goes back as it is: most answers are one.
+        match memory.borrow_mut().call(&words) {
+            Reply::Text(text) => Ok(Either::Left(text)),
+            reply => to_lua(lua, reply).map(Either::Right),
+        }
     })?;
     let redis = lua.create_table()?;
     redis.set("call", call)?;
@@ -172,6 +188,9 @@ fn give_redis(lua: &Lua, memory: &Rc<RefCell<Memory>>) -> mlua::Result<()> {
     redis.set("sha1hex", lua.create_function(|_, text: String| Ok(text))?)?;
     lua.globals().set("redis", redis)
 }
+
+/// What `redis.call` is given. The first words are taken as texts at once: that is much faster than to ask each what it is.
+type Words = (String, Option<String>, Option<String>, Option<String>, Variadic<Value>);
 
 /// An argument as Redis sees it.
 fn word(value: &Value) -> String {
@@ -202,8 +221,9 @@ fn to_lua(lua: &Lua, reply: Reply) -> mlua::Result<Value> {
 fn give_cjson(lua: &Lua) -> mlua::Result<()> {
     let cjson = lua.create_table()?;
     let decode = lua.create_function(|lua, text: String| {
-        let json: Json = serde_json::from_str(&text).map_err(mlua::Error::external)?;
-        from_json(lua, &json)
+        let mut json = serde_json::Deserializer::from_str(&text);
+        let value = IntoLua(lua).deserialize(&mut json).map_err(mlua::Error::external)?;
+        json.end().map(|()| value).map_err(mlua::Error::external)
     })?;
     cjson.set("decode", decode)?;
     cjson.set("encode", lua.create_function(|_, value: Value| Ok(to_json(&value).to_string()))?)?;
@@ -211,27 +231,66 @@ fn give_cjson(lua: &Lua) -> mlua::Result<()> {
     lua.globals().set("cjson", cjson)
 }
 
-fn from_json(lua: &Lua, json: &Json) -> mlua::Result<Value> {
-    Ok(match json {
-        Json::Null => Value::NULL,
-        Json::Bool(truth) => Value::Boolean(*truth),
-        Json::Number(number) => Value::Number(number.as_f64().unwrap()),
-        Json::String(text) => Value::String(lua.create_string(text)?),
-        Json::Array(items) => {
-            let table = lua.create_table()?;
-            for item in items {
-                table.raw_push(from_json(lua, item)?)?;
-            }
-            Value::Table(table)
+/// JSON as cjson reads it, without a stop on the way: the scripts read more than they do anything else.
+struct IntoLua<'a>(&'a Lua);
+
+impl<'de> DeserializeSeed<'de> for IntoLua<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for IntoLua<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::NULL)
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Boolean(truth))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "Lua has no other numbers")]
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "Lua has no other numbers")]
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value::Number(number as f64))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Value::Number(number))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        self.0.create_string(text).map(Value::String).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let table = self.0.create_table().map_err(A::Error::custom)?;
+        while let Some(item) = items.next_element_seed(IntoLua(self.0))? {
+            table.raw_push(item).map_err(A::Error::custom)?;
         }
-        Json::Object(fields) => {
-            let table = lua.create_table()?;
-            for (name, value) in fields {
-                table.raw_set(name.as_str(), from_json(lua, value)?)?;
-            }
-            Value::Table(table)
+        Ok(Value::Table(table))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let table = self.0.create_table().map_err(A::Error::custom)?;
+        while let Some(name) = fields.next_key::<String>()? {
+            let value = fields.next_value_seed(IntoLua(self.0))?;
+            table.raw_set(name, value).map_err(A::Error::custom)?;
         }
-    })
+        Ok(Value::Table(table))
+    }
 }
 
 /// As cjson writes it: a table without entries is an object, whole numbers have no point.
