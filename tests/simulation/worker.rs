@@ -349,7 +349,11 @@ impl Worker {
         if plan.locked {
             loop {
                 self.wait_for_lock(plan).await?;
-                if self.confirm(plan).await? && self.leave(plan).await? {
+                if !self.confirm(plan).await? {
+                    continue;
+                }
+                self.render().await?;
+                if self.leave(plan).await? {
                     break;
                 }
             }
@@ -513,6 +517,11 @@ impl Worker {
         }
     }
 
+    /// Under the lock, with Compose.
+    async fn render(&self) -> Result<(), StepError> {
+        self.takes(20, 1500).await
+    }
+
     async fn wait_aloud(&self, time: i64) -> Result<(), StepError> {
         self.enter(Phase::Waiting, time + ONCE);
         self.fleet.clock.until(self.fleet.now() + time, self.interruption()).await;
@@ -526,6 +535,7 @@ impl Worker {
         let left = loop {
             // The survey is made anew each time.
             let surveys = self.survey();
+            fleet.clock.sleep(fleet.dice(|dice| dice.between(10, 800))).await;
             let leave = Ask::Leave { deploy: plan.id.clone(), held: held.clone(), hand: hand.clone(), surveys };
             match fleet.ask_once(self.at, &leave).await {
                 Ok(Answer::Left(left)) => break left,
