@@ -41,6 +41,18 @@ fn live_boxes_that_are_not_in_the_table_are_added_before_a_deploy_is_deployed() 
 }
 
 #[test]
+fn who_sees_nobody_calls_no_deploy_complete() {
+    on_redis(|world| {
+        world.begin("d", &["a"], "1/3");
+        world.worker("a", "d").complete();
+        assert!(!world.look("d", &alive(&[]), &patient()).ended, "a box that is not in the table may live");
+        assert!(!world.look("d", &alive(&["a", "new"]), &patient()).ended);
+        world.worker("new", "d").complete();
+        assert_eq!(world.look("d", &alive(&["a", "new"]), &patient()).state, State::Deployed);
+    });
+}
+
+#[test]
 fn without_a_single_box_that_is_done_a_deploy_is_not_deployed() {
     on_redis(|world| {
         world.begin("none", &[], "1/3");

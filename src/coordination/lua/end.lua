@@ -1,7 +1,8 @@
 -- end: the service looks at a rolling deploy, passes the verdicts `gone` and `lost`, and ends it when it is over.
 -- Promises: the end state is written once, and judged only when nobody works; `deployed` needs every box done and every
--- live box in the table, and as many boxes done as `begin` saw, less n at most; nothing rolls for ever. `failed` in Serf
--- is no verdict while no other box of the place lives, nor for more than n boxes (or half of them) in one deploy.
+-- live box in the table, and as many boxes done as `begin` saw, less n at most: who sees nobody cannot know that. Nothing
+-- rolls for ever. `failed` in Serf is no verdict while no other box of the place lives, nor for more than n boxes (or half
+-- of them) in one deploy.
 -- arg: id, alive, failed, left (boxes, by what Serf says), interval (ms between renewals), ttl, silence (ms after which a
 --      box that should speak is asked again), join_timeout, lock_timeout, deploy_timeout (ms), look_gap (ms between two
 --      looks after which the service itself was away)
@@ -203,6 +204,7 @@ if remaining_of(id) == 0 then
   if tally(id, 'done') < wanted then
     return over('failed', 'only ' .. tally(id, 'done') .. ' of ' .. begun .. ' boxes are done; the others are gone')
   end
+  if #arg.alive == 0 then return reply({ ended = false, state = 'rolling', silent = 0 }) end
   return over('deployed')
 end
 

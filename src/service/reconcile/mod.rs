@@ -130,7 +130,7 @@ impl Service {
             self.store.open(&doc.id)?;
             self.watch_state().rolling.insert(doc.id.clone(), doc.clone());
         }
-        let Some(members) = self.members_to_judge_by(place, doc, members_age)? else { return Ok(()) };
+        let members = self.members_to_judge_by(place, members_age);
         let patience = self.patience(place);
         let verdict = self.store.at(place, |locks| locks.end(&doc.id, &members, &patience))?;
         if verdict.ended {
@@ -147,20 +147,19 @@ impl Service {
         Ok(())
     }
 
-    /// The members to judge by. Without an agent nobody can be called gone, and a deploy not called complete; anything
+    /// The members to judge by. Without an agent nobody is seen: so nobody is called gone, and no deploy complete. Anything
     /// else can be judged.
-    fn members_to_judge_by(&self, place: &Place, doc: &DeployRecord, members_age: Duration) -> Result<Option<Members>> {
-        let refusal = match self.members(place, members_age) {
+    fn members_to_judge_by(&self, place: &Place, members_age: Duration) -> Members {
+        match self.members(place, members_age) {
             Ok(members) => {
                 self.log_once("serf", Ok(()));
-                return Ok(Some(members));
+                members
             }
-            Err(refusal) => refusal,
-        };
-        self.log_once("serf", Err(refusal.into()));
-        let (cancel, deploy) =
-            self.store.at(place, |locks| Ok((locks.cancel_of(&doc.id)?, locks.show(doc, false)?)))?;
-        Ok((cancel.is_some() || deploy.remaining > 0).then(Members::default))
+            Err(refusal) => {
+                self.log_once("serf", Err(refusal.into()));
+                Members::default()
+            }
+        }
     }
 
     fn patience(&self, place: &Place) -> Timeouts {
