@@ -202,6 +202,8 @@ impl Promises {
                 fleet.machine(at, |machine| machine.spoke = fleet.now());
                 check_grant(fleet, &before, at, &name, deploy, hand.is_some());
             }
+            // Who speaks of a deploy that is over is not heard of in the one that rolls.
+            (Ask::Acquire { .. }, Answer::Acquired(AcquireReply::Stop { .. })) => {}
             (Ask::Acquire { .. }, _) => fleet.machine(at, |machine| machine.spoke = fleet.now()),
             (Ask::Leave { hand, surveys, .. }, Answer::Left(LeaveReply::Left { .. })) => {
                 let size = hand.as_ref().map_or(before.size(), |hand| hand.size);
@@ -214,8 +216,12 @@ impl Promises {
                 });
             }
             (Ask::Renew(says), _) => {
+                let held = after.locks.values().any(|(holder, _)| *holder == name);
+                let heard = says.deploy == after.id() || held || after.out.contains_key(&name);
                 fleet.machine(at, |machine| {
-                    machine.spoke = fleet.now();
+                    if heard {
+                        machine.spoke = fleet.now();
+                    }
                     machine.excused &= !after.out.contains_key(&name);
                 });
                 let token = says.held.as_ref().map(|held| &held.token);

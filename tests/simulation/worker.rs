@@ -162,15 +162,23 @@ pub struct Worker {
     not_yet: Option<String>,
     service_away_since: Option<i64>,
     /// The start failed, and the box is at fault.
-    was_sick: bool,
+    fault: Option<Fault>,
+}
+
+/// What is wrong with a box on which a good release does not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// Nothing works there, until it has gone back: else the proof would be false, and nobody could know.
+    Everything,
+    /// Its Docker engine restarted, and is back: the agent sees that, and blames nobody.
+    Engine,
 }
 
 impl Worker {
     pub fn open(fleet: &Fleet, process: ProcessId, at: usize) -> Self {
         let (fleet, name) = (fleet.clone(), fleet.name(at));
-        let (heartbeat, not_yet, service_away_since) = (None, None, None);
-        let (floor_refusals, was_sick) = (0, false);
-        Self { fleet, at, process, name, heartbeat, floor_refusals, not_yet, service_away_since, was_sick }
+        let (heartbeat, not_yet, service_away_since, fault) = (None, None, None, None);
+        Self { fleet, at, process, name, heartbeat, floor_refusals: 0, not_yet, service_away_since, fault }
     }
 
     // What the steps share --------------------------------------------------------------------------------------------
@@ -620,7 +628,8 @@ impl Worker {
         if self.works(Some(&plan.tag)) {
             Ok(())
         } else {
-            self.was_sick = self.fleet.machine(self.at, |machine| machine.sick_until > self.fleet.now());
+            let is_sick = self.fleet.machine(self.at, |machine| machine.sick_until > self.fleet.now());
+            self.fault = is_sick.then(|| self.fleet.dice(|dice| dice.of(&[Fault::Everything, Fault::Engine])));
             Err(StepError::Release(format!("{} exits", plan.tag)))
         }
     }
@@ -738,13 +747,14 @@ impl Worker {
     }
 
     async fn recover_from_release(&mut self, plan: &Plan, reason: String) -> Outcome {
-        if plan.may_blame {
+        let blames = plan.may_blame && self.fault != Some(Fault::Engine);
+        if blames {
             let hold = Ask::Hold { deploy: plan.id.clone(), wait: Duration::from_secs(150) };
             // Where that fails, other boxes may go on meanwhile.
             let _ = self.ask(Duration::from_secs(20), hold).await;
         }
         let back = self.go_back(true).await;
-        let proven = plan.may_blame && matches!(back, Back::Restored | Back::NonePrevious);
+        let proven = blames && matches!(back, Back::Restored | Back::NonePrevious);
         let proven = proven && self.blame(plan, &reason).await;
         let phase = if proven && matches!(back, Back::Restored) { Phase::RolledBack } else { Phase::Failed };
         self.settle(plan, back, phase, &reason).await;
@@ -761,8 +771,11 @@ impl Worker {
         self.fleet.machine(self.at, |machine| machine.container = Some(good.tag.clone()));
         let time = self.fleet.dice(|dice| dice.between(1000, 15_000));
         self.fleet.clock.sleep(time).await;
-        // What is wrong with the box now is so until it has gone back: else the proof would be false, and nobody could know.
-        if !self.was_sick && self.works(Some(&good.tag)) { Back::Restored } else { Back::Failed }
+        let works = match self.fault {
+            Some(fault) => fault == Fault::Engine,
+            None => self.works(Some(&good.tag)),
+        };
+        if works { Back::Restored } else { Back::Failed }
     }
 
     async fn settle(&mut self, plan: &Plan, back: Back, phase: Phase, why: &str) {
