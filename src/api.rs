@@ -14,6 +14,7 @@ pub use self::{
     },
     deploy::{BoxRow, CurrentStep, Deploy, Kind, LAST_WORDS, Pause, Phase, STAYS_OUT, State, ZoneRow},
     promotion::{Approval, Promoted, Promotion, PromotionState},
+    turn::{Turn, TurnKind},
 };
 use crate::names::{BoxName, Environment, Role, Tag, ZoneName};
 
@@ -47,6 +48,7 @@ macro_rules! words {
 mod calls;
 mod deploy;
 mod promotion;
+mod turn;
 
 /// A role and a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

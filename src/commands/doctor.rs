@@ -79,7 +79,7 @@ impl Report {
 
     /// Who may read the files that hold secrets.
     fn secrets(&mut self, config: &Config) -> io::Result<()> {
-        config.secret_files().try_for_each(|(key, file)| self.line(key, private(file)))
+        config.secret_files().try_for_each(|(key, file)| self.line(&key, private(file)))
     }
 
     fn end(self, before: &str) -> Result<Exit> {
@@ -136,10 +136,15 @@ pub fn run(cli: &Cli) -> Result<Exit> {
 
 /// A laptop, or the service's host.
 fn without_roles(config: &Config, mut report: Report) -> Result<Exit> {
-    let host = !config.service.tokens.is_empty() || !config.service.roles.is_empty();
+    let own = &config.service;
+    let host = own.notify.targets().next().is_some() || !own.tokens.is_empty() || !own.roles.is_empty();
     let what = if host { "this is the service's host" } else { "no roles: this is no box, but a laptop or CI" };
     report.line("configuration", crate::service::check(config).map(|()| what.to_owned()))?;
     report.secrets(config)?;
+    for (name, usable) in crate::service::check_targets(config) {
+        let kind = usable.map(|kind| format!("by {kind}"));
+        report.line(&format!("notify {name}"), kind)?;
+    }
     if host || config.names_redis() {
         for (name, finding) in redis::check(config) {
             report.line(&name, finding)?;

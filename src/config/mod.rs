@@ -5,6 +5,7 @@
 
 pub mod duration;
 mod gate;
+mod notify;
 mod public_url;
 mod role;
 mod service;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 pub use self::{
     gate::{CompareGate, Gate, NoData, PrometheusGate, When},
+    notify::{Delivery, Github, Gitlab, Notify, Slack, Target, Webhook},
     public_url::{PublicUrl, is_loopback},
     role::{CommandLb, Elb, Elbv2, Health, LoadBalancer, RoleConfig},
     service::{Lasts, RolePolicy, ServiceConfig, Step, TrustedProxy},
@@ -226,7 +228,8 @@ impl Config {
         let optional =
             [&mut self.redis_url_file, &mut self.service_token_file, &mut self.serf_rpc_auth_file, &mut self.log_dir];
         let of_roles = self.roles.values_mut().flat_map(|role| [&mut role.compose_file, &mut role.health.ca_file]);
-        for path in fixed.into_iter().chain(optional.into_iter().chain(of_roles).flatten()) {
+        let of_targets = self.service.notify.files();
+        for path in fixed.into_iter().chain(optional.into_iter().chain(of_roles).flatten()).chain(of_targets) {
             *path = folder.join(&*path);
         }
     }
@@ -256,13 +259,17 @@ impl Config {
     }
 
     /// The files that hold secrets, each with the key that names it.
-    pub fn secret_files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+    pub fn secret_files(&self) -> impl Iterator<Item = (String, &Path)> {
         let files = [
             ("redis_url_file", &self.redis_url_file),
             ("service_token_file", &self.service_token_file),
             ("serf_rpc_auth_file", &self.serf_rpc_auth_file),
         ];
-        files.into_iter().filter_map(|(key, file)| Some((key, file.as_deref()?)))
+        let of_targets = self.service.notify.targets().filter_map(|target| {
+            let (key, file) = target.how.secret_file()?;
+            Some((format!("notify {}, {key}", target.name), file.as_path()))
+        });
+        files.into_iter().filter_map(|(key, file)| Some((key.to_owned(), file.as_deref()?))).chain(of_targets)
     }
 
     /// The Serf agent's RPC key, if it has one.
@@ -284,7 +291,8 @@ impl Config {
     }
 }
 
-fn secret_file(key: &str, path: &Path) -> Result<Secret> {
+/// What a file holds that a key names: one secret, with nothing around it.
+pub fn secret_file(key: &str, path: &Path) -> Result<Secret> {
     let text = fs::read_to_string(path).with_context(|| format!("{key}: cannot read {}", path.display()))?;
     Ok(Secret::new(text.trim()))
 }

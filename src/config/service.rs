@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{PublicUrl, duration, gate::Gate, token::Token, window::Window};
+use super::{Notify, PublicUrl, duration, gate::Gate, token::Token, window::Window};
 use crate::{
     names::{Environment, Role},
     parallel::MaxParallel,
@@ -26,8 +26,11 @@ pub struct ServiceConfig {
     pub trusted_proxy: Option<TrustedProxy>,
     /// Who may call it. Empty: everybody who reaches the loopback address.
     pub tokens: Vec<Token>,
-    /// A program that is told of each end of a deploy, its JSON on stdin.
-    pub notify: Vec<String>,
+    /// Who is told of what happens to deploys.
+    pub notify: Notify,
+    /// The least time without a box that moves after which a deploy is called stuck.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub stuck_after: Duration,
     /// How long a deploy may have nothing else to do than wait for boxes that were expected.
     #[serde(deserialize_with = "duration::deserialize")]
     pub join_timeout: Duration,
@@ -42,7 +45,8 @@ impl Default for ServiceConfig {
             public_url: None,
             trusted_proxy: None,
             tokens: Vec::new(),
-            notify: Vec::new(),
+            notify: Notify::default(),
+            stuck_after: Duration::from_secs(300),
             join_timeout: Duration::from_secs(300),
             roles: std::collections::BTreeMap::new(),
         }

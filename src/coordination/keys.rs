@@ -50,6 +50,10 @@
 //! | `ended`, `ended:ms` | how many deploys ended how, and how long they took | – |
 //! | `places`, `open` | where deploys ever began; deploys whose end is still to be followed up | – |
 //! | `lease:NAME`, `event:ID` | who is at a piece of work; when the event was sent | after seconds |
+//! | `turns` | what happened, as people are told: number → the number and the turn; sorted set | beyond 5,000 |
+//! | `turn:ID` | that this turn was written down | after 90 days |
+//! | `outbox:TARGET` | number of a turn → how often it was tried, and when it is due; hash of JSON | when it is told, or after a day; the whole after two days without a new one |
+//! | `notified` | `TARGET:OUTCOME` → how many notifications ended so | – |
 //! | `session:SHA256` | the token of who looks at the page, by the digest of the session's id | after 12 h |
 //! | `probe` | nothing: whether Redis can be written | after a minute |
 

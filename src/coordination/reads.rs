@@ -1,6 +1,6 @@
 //! What can be read of a place without deciding anything.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
@@ -65,6 +65,20 @@ impl Coordinator {
         let tally = self.keys.of_deploy(id, "tally");
         let done: Option<u32> = self.store.command(&["HGET", &tally, Phase::Done.as_str()])?;
         Ok(done.unwrap_or(0))
+    }
+
+    /// When a box of the deploy `id` moved last, in milliseconds since 1970, and how long ago that is, by Redis's clock.
+    pub fn stands(&mut self, id: &str) -> Result<Option<(i64, Duration)>> {
+        let tally = self.keys.of_deploy(id, "tally");
+        let (moved, (seconds, micros)): (Option<i64>, (i64, i64)) =
+            self.store.with(|connection| redis::pipe().hget(&tally, "progress").cmd("TIME").query(connection))?;
+        let ago = |moved: i64| u64::try_from(seconds * 1000 + micros / 1000 - moved).unwrap_or_default();
+        Ok(moved.map(|moved| (moved, Duration::from_millis(ago(moved)))))
+    }
+
+    /// How many boxes are out of service.
+    pub fn count_out(&mut self) -> Result<u32> {
+        self.store.command(&["HLEN", &self.keys.out()])
     }
 
     /// Whether `name` holds the deploy `id` now, by Redis's clock.

@@ -83,6 +83,9 @@ pub struct PauseRecord {
     pub by: String,
     pub reason: String,
     pub at: i64,
+    /// A step that a person must approve has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<bool>,
 }
 
 impl DeployRecord {

@@ -12,6 +12,7 @@ use super::{
     auth::Caller,
     http::{Request, Response},
     now_ms,
+    store::Outcome,
 };
 use crate::{
     api::{Phase, PromotionState, State},
@@ -108,6 +109,9 @@ impl Service {
             "gauge",
             "1 while a release waits for a person to promote it there.",
         );
+        text.family("deployctl_notifications_total", "counter", "Notifications, by what became of them.");
+        text.family("deployctl_notifications_waiting", "gauge", "Notifications that are still to be sent.");
+        self.measure_notifications(&mut text)?;
         let tallies = self.store.tallies()?;
         let freezes = self.store.freezes()?;
         let places = self.store.places()?;
@@ -144,6 +148,20 @@ impl Service {
             }
         }
         Ok(text.finish())
+    }
+
+    /// A notification that was not taken and comes again is `failed` each time.
+    fn measure_notifications(&self, text: &mut Text) -> Result<()> {
+        let counts = self.store.notified()?;
+        for target in self.config.service.notify.targets() {
+            let labels = format!("target=\"{}\"", target.name);
+            for result in Outcome::ALL.map(Outcome::as_str) {
+                let count = counts.get(&format!("{}:{result}", target.name)).copied().unwrap_or_default();
+                text.add("deployctl_notifications_total", "", &format!("{labels},result=\"{result}\""), number(count));
+            }
+            text.add("deployctl_notifications_waiting", "", &labels, number(self.store.count_waiting(&target.name)?));
+        }
+        Ok(())
     }
 
     fn measure(&self, place: &Place, labels: &str, text: &mut Text) -> Result<()> {

@@ -24,6 +24,7 @@ mod routes;
 mod start;
 mod stepwise;
 mod store;
+mod usual_time;
 mod windows;
 
 use std::{
@@ -47,6 +48,7 @@ use self::{
     auth::Auth,
     http::Server,
     members::Fleet,
+    notify::Told,
     page::Snapshots,
     quota::Quota,
     reconcile::{GateResults, Wakeup, WatchState},
@@ -76,6 +78,7 @@ struct Service {
     redis_health: RedisHealth,
     fleet: Fleet,
     snapshots: Snapshots,
+    told: Told,
     watch_state: Mutex<WatchState>,
     gate_results: Mutex<GateResults>,
     wakeup: Wakeup,
@@ -87,6 +90,11 @@ struct Service {
 /// Says what in the configuration keeps a service from being run.
 pub fn check(config: &Config) -> Result<()> {
     Auth::new(&config.service).map(|_| ())
+}
+
+/// Whether each target of `service.notify` can be told, as far as its files say; with its name.
+pub fn check_targets(config: &Config) -> impl Iterator<Item = (&str, Result<&'static str>)> {
+    notify::check(config)
 }
 
 /// Runs the service until SIGTERM or SIGINT.
@@ -149,6 +157,7 @@ impl Service {
             redis_health: RedisHealth::default(),
             fleet,
             snapshots: Snapshots::default(),
+            told: Told::default(),
             watch_state: Mutex::default(),
             gate_results: Mutex::default(),
             wakeup: Wakeup::default(),

@@ -11,6 +11,8 @@ use crate::documents::document::{bare, blocks, documents, file, table};
 fn places() -> Vec<(&'static str, Value)> {
     let balancer = |entry: Value| json!({"roles": {"app": {"load_balancers": [entry]}}});
     let elbv2 = json!({"target_group_arn": "a"});
+    let notify = |entry: Value| json!({"service": {"notify": [entry]}});
+    let repository = json!({"repository": "a/b", "token_file": "c"});
     let gate = |entry: Value| json!({"service": {"roles": {"app": {"gates": [entry]}}}});
     vec![
         ("", json!({})),
@@ -24,6 +26,11 @@ fn places() -> Vec<(&'static str, Value)> {
         ("roles.*.health.", json!({"roles": {"app": {"load_balancers": [], "health": {}}}})),
         ("service.", json!({"service": {}})),
         ("service.trusted_proxy.", json!({"service": {"trusted_proxy": {"addresses": [], "header": "a"}}})),
+        ("service.notify[].", notify(json!({"command": ["a"]}))),
+        ("service.notify[].slack.", notify(json!({"slack": {"url_file": "a"}}))),
+        ("service.notify[].webhook.", notify(json!({"webhook": {"url": "https://a", "secret_file": "b"}}))),
+        ("service.notify[].github.", notify(json!({"github": repository}))),
+        ("service.notify[].gitlab.", notify(json!({"gitlab": repository}))),
         ("service.tokens[].", json!({"service": {"tokens": [{"name": "a", "sha256": "b", "can": []}]}})),
         ("service.roles.*.", json!({"service": {"roles": {"app": {}}}})),
         ("service.roles.*.steps[].", json!({"service": {"roles": {"app": {"steps": [{"boxes": 1, "for": "1s"}]}}}})),

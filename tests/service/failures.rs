@@ -137,10 +137,10 @@ fn a_lease_that_ran_out_does_not_make_its_owner_tell_twice() {
     let id = service.start_deploy("staging", json!({}));
     service.complete("staging", &id, &STAGING);
     wait_until(SOON, "somebody is told", || told.exists());
-    let lease = format!("deployctl:service:lease:end:{id}");
-    assert_eq!(service.redis.command(&["DEL", &lease]), "1", "as when the service was paused, or Redis away");
-    wait_until(SOON, "its owner renews it", || service.redis.command(&["EXISTS", &lease]) == "1");
+    let lease = "deployctl:service:lease:notify:command";
+    assert_eq!(service.redis.command(&["DEL", lease]), "1", "as when the service was paused, or Redis away");
+    wait_until(SOON, "its owner renews it", || service.redis.command(&["EXISTS", lease]) == "1");
     std::fs::write(&go, "").unwrap();
-    wait_until(SOON, "nothing is left to do", || service.redis.command(&["SCARD", "deployctl:service:open"]) == "0");
+    wait_until(SOON, "nobody is left to be told", || service.redis.hash("deployctl:service:outbox:command").is_empty());
     assert_eq!(std::fs::read_to_string(&told).unwrap(), "told\n");
 }

@@ -64,6 +64,9 @@ pub fn freeze(service: &Service, caller: &Caller, request: &Request) -> ApiResul
     service.check_names(role.as_ref(), Some(&environment))?;
     let freeze = Freeze { environment, role, reason, by: caller.by(), at: now(), until };
     service.store.freeze(&freeze)?;
+    // What is not told now, the watch tells.
+    service.log_once("freezes", service.tell_frozen(&freeze));
+    service.notify();
     let until = freeze.until.map(|until| format!("until {until}"));
     let detail: Vec<&str> = freeze.reason.as_deref().into_iter().chain(until.as_deref()).collect();
     service.audit(entry(caller, "freeze", &freeze.environment, freeze.role.as_ref()).detail(detail.join(", ")));

@@ -10,7 +10,6 @@ use super::{
     overview::progress,
     parts::{audit, bar, boxes, change, chip, last_words, lasting, moment, state},
     snapshot::Snapshot,
-    usual_time,
 };
 use crate::{
     api::{AuditEntry, BoxRow, Deploy, PlaceLocks, Release, State},
@@ -23,6 +22,7 @@ use crate::{
         api_error::ApiResult,
         handlers::deploys,
         http::{Request, Response},
+        usual_time,
     },
 };
 

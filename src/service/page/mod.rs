@@ -10,7 +10,7 @@
 //! | [`login`] | in and out |
 //! | [`snapshot`] | what stands where, read once a second however many look; the streams that tell of changes |
 //! | [`overview`], [`deploy`], [`release`], [`box_page`] | one page each |
-//! | [`needs`], [`usual_time`] | what waits for a person; what is slow. Pure |
+//! | [`needs`] | what waits for a person. Pure |
 //! | [`actions`] | the forms, and what they do |
 //! | [`html`], [`parts`] | what all pages have, and what several have |
 
@@ -24,7 +24,6 @@ mod overview;
 mod parts;
 mod release;
 mod snapshot;
-mod usual_time;
 mod visitor;
 
 pub use self::snapshot::{Snapshots, run as watch};

@@ -11,7 +11,6 @@ use super::{
     html::{live, said},
     needs::{Need, needs, newest},
     parts::{age, bar, box_name, boxes, change, chip, count, last_words, lasting, moment, release, state, why},
-    usual_time,
 };
 use crate::{
     api::{BoxRow, Deploy, Freeze, Phase, PlaceLocks, State, StatusAnswer},
@@ -21,6 +20,7 @@ use crate::{
         Service,
         api_error::ApiResult,
         http::{Request, Response},
+        usual_time,
     },
 };
 

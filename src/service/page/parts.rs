@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::{html::said, usual_time::is_slow};
+use super::html::said;
 use crate::{
     api::{AuditEntry, BoxRow, Deploy, LockRow, Phase, State},
     config::duration,
     names::{BoxName, Role, Tag},
     screen::{age as age_text, news, one_line},
+    service::usual_time::is_slow,
 };
 
 /// How long ago a time was; the script counts on.

@@ -1,4 +1,4 @@
-//! What an end asks for: remembering what is good, the mark on what is broken, the way back, and telling people.
+//! What an end asks for: remembering what is good, the mark on what is broken, telling people, and the way back.
 //!
 //! Each step may be done again, so a service that is killed half-way is followed by another that does them all.
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::service::{
     Service,
     api_error::ErrorKind,
-    ids, notify,
+    ids,
     start::{DeployRequest, StartOutcome},
     store::{CompleteDeploy, Mark},
 };
@@ -28,24 +28,21 @@ impl Service {
         }
         match doc.state() {
             State::Deployed => self.remember_good(place, doc)?,
-            State::Broken => {
-                // A box that could not reach us has cancelled it in Redis, and cannot know that the release has worked.
-                if !self.has_worked(place, doc)? {
-                    self.mark_broken(place, doc, None)?;
-                }
-                if self.store.mark(&place.role, &doc.tag)?.is_some_and(|mark| mark.status == ReleaseStatus::Broken) {
-                    self.auto_rollback(place, doc)?;
-                }
-            }
+            // A box that could not reach us has cancelled it in Redis, and cannot know that the release has worked.
+            State::Broken if !self.has_worked(place, doc)? => self.mark_broken(place, doc, None)?,
             _ => {}
+        }
+        // Before it is closed: who is killed in between finds it open, and tells it then.
+        self.tell_turns(place, doc)?;
+        if doc.state() == State::Broken
+            && self.store.mark(&place.role, &doc.tag)?.is_some_and(|mark| mark.status == ReleaseStatus::Broken)
+        {
+            self.auto_rollback(place, doc)?;
         }
         let ended = doc.ended.unwrap_or_default();
         self.store.count_end(place, doc.state(), ended - doc.started.unwrap_or(ended))?;
         let entry = AuditEntry::new(SERVICE, doc.state().as_str()).place(place).tag(&doc.tag).deploy(&doc.id);
         self.audit(entry.detail(doc.reason.as_deref().unwrap_or_default()));
-        if let Some(deploy) = self.store.at(place, |locks| locks.deploy(&doc.id))? {
-            notify::tell(&self.config, &deploy, &|| self.is_stopping())?;
-        }
         self.forget(&doc.id);
         self.store.close(&doc.id)
     }

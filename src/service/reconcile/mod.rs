@@ -3,7 +3,8 @@
 //! - judges the boxes of a deploy that rolls, and ends the deploy when it is over (by one script);
 //! - sends the event of a deploy, again while boxes do not answer;
 //! - starts what is queued, and promotes what is due;
-//! - starts a thread for work that takes time: gates, and what the end of a deploy asks for.
+//! - writes down what people are to be told, and starts a thread for work that takes time: gates, what the end of a deploy
+//!   asks for, telling.
 //!
 //! It acts on what stands in Redis alone, so it does not matter which service watches, or how many do.
 
@@ -94,7 +95,7 @@ impl Service {
         self.wakeup.notify();
     }
 
-    /// One round: every place, every deploy whose end is open, every promotion. `members_age`: how old the list of members
+    /// One round: every place, every deploy whose end is open, every promotion, and whoever is still to be told. `members_age`: how old the list of members
     /// may be.
     pub(super) fn tick(self: &Arc<Self>, members_age: Duration) -> Result<()> {
         for place in self.store.places()? {
@@ -107,6 +108,8 @@ impl Service {
             self.log_once(id, self.spawn_follow_ups(id));
         }
         self.auto_promote();
+        self.log_once("freezes", self.tell_freezes());
+        self.empty_outboxes();
         Ok(())
     }
 
@@ -211,7 +214,13 @@ impl Service {
     /// Starts the work on an open deploy that takes time, each in a thread of its own and in one service only.
     fn spawn_follow_ups(self: &Arc<Self>, id: &str) -> Result<()> {
         let Some(place) = ids::place(id) else { return self.store.close(id) };
-        match self.store.at(&place, |locks| locks.doc(id))? {
+        let doc = self.store.at(&place, |locks| locks.doc(id))?;
+        // What an end asks for comes first, and tells of it.
+        if let Some(doc) = doc.as_ref().filter(|doc| !doc.state().is_ended()) {
+            self.log_once(&format!("turns of {id}"), self.tell_turns(&place, doc));
+            self.log_once(&format!("standstill of {id}"), self.tell_if_stuck(&place, doc));
+        }
+        match doc {
             // It expired, or Redis came back without it, which `notice_lost` has logged.
             None => self.store.close(id),
             Some(doc) if doc.state() == State::Rolling && doc.gated.is_some() => {

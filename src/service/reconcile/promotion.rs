@@ -38,6 +38,9 @@ impl Service {
         // They are asked for as long as it waits, whatever it waits for.
         let baked = self.ask_gates(source, &candidate.judged(), When::Bake)?;
         let promotion = self.promotion(policy, source, target, &candidate)?;
+        if promotion.state == PromotionState::WaitsForApproval {
+            self.tell_waits_for_approval(&promotion)?;
+        }
         if promotion.state != PromotionState::Due || !(baked.pass && baked.fresh) {
             return Ok(());
         }

@@ -266,6 +266,8 @@ impl Service {
     }
 
     fn mark_by_gate(&self, place: &Place, judged: &Judged, reason: &str) -> Result<()> {
+        // Before the mark: where a release is marked, nobody looks again.
+        self.tell_broken(place, &judged.id, SERVICE, reason)?;
         let mark = Mark {
             status: ReleaseStatus::Broken,
             reason: reason.to_owned(),

@@ -12,12 +12,18 @@ mod leases;
 mod open;
 mod releases;
 mod sessions;
+mod turns;
 
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-pub use self::{history::CompleteDeploy, releases::Mark, sessions::Session};
+pub use self::{
+    history::CompleteDeploy,
+    releases::Mark,
+    sessions::Session,
+    turns::{Entry, Outcome},
+};
 use crate::{
     config::Config,
     coordination::{Coordinator, RedisConnection, RedisServer},

@@ -14,7 +14,8 @@ pub fn is_slow(row: &BoxRow, deploy: &Deploy, past: &[Deploy], now: Timestamp) -
 }
 
 /// How long the last complete deploy of that place took for a wave of boxes.
-fn a_wave(deploy: &Deploy, past: &[Deploy]) -> Option<Duration> {
+#[must_use]
+pub fn a_wave(deploy: &Deploy, past: &[Deploy]) -> Option<Duration> {
     let complete = past.iter().find(|past| {
         let same_place = past.role == deploy.role && past.environment == deploy.environment;
         same_place && past.state == State::Deployed && past.size > 0
