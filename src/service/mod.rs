@@ -48,7 +48,7 @@ use self::{
     auth::Auth,
     http::Server,
     members::Fleet,
-    notify::Told,
+    notify::{Told, feed::Turns},
     page::Snapshots,
     quota::Quota,
     reconcile::{GateResults, Wakeup, WatchState},
@@ -78,6 +78,7 @@ struct Service {
     redis_health: RedisHealth,
     fleet: Fleet,
     snapshots: Snapshots,
+    turns: Turns,
     told: Told,
     watch_state: Mutex<WatchState>,
     gate_results: Mutex<GateResults>,
@@ -112,12 +113,14 @@ pub fn run(config: Config) -> Result<()> {
     in_background("watch", &service, reconcile::run)?;
     in_background("heartbeat", &service, heartbeat)?;
     in_background("page", &service, page::watch)?;
+    in_background("events", &service, notify::feed::run)?;
 
     let signal = signals.forever().next();
     log::info!("stops, told by signal {}", signal.unwrap_or_default());
     service.stopping.store(true, Ordering::SeqCst);
     service.notify();
     service.snapshots.end();
+    service.turns.end();
     let deadline = Instant::now() + STOP_PATIENCE;
     server.stop(STOP_PATIENCE);
     // Programs that threads run are being ended; what they were for is done again after the next start.
@@ -157,6 +160,7 @@ impl Service {
             redis_health: RedisHealth::default(),
             fleet,
             snapshots: Snapshots::default(),
+            turns: Turns::default(),
             told: Told::default(),
             watch_state: Mutex::default(),
             gate_results: Mutex::default(),

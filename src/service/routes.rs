@@ -53,6 +53,7 @@ fn route(service: &Service, request: &Request, path: &[&str]) -> ApiResult<Respo
         ["v1", "running"] => &[("GET", handlers::deploys::running)],
         ["v1", "locks"] => &[("GET", handlers::locks::list)],
         ["v1", "locks", _] => &[("DELETE", handlers::locks::free)],
+        ["v1", "events"] => &[("GET", handlers::events::follow)],
         ["v1", "audit"] => &[("GET", handlers::audit::list)],
         ["metrics"] => &[("GET", super::metrics::show)],
         ["healthz"] => &[("GET", |service, _, _| Ok(health(service)))],

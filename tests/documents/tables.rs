@@ -59,6 +59,8 @@ fn every_call_of_the_api_and_every_metric_is_there() {
     for row in table(&documents(), "call") {
         let (method, path) = bare(&row[0]).split_once(' ').unwrap();
         let path = path.split(['?', '[']).next().unwrap().replace("ID", "app.staging.1").replace("BOX", "box-1");
+        // A stream has no end: it is asked for from where there is nothing.
+        let path = path.replace("/v1/events", "/v1/events?after=nowhere");
         let (status, body) = match method {
             "GET" => http.try_get(&path).unwrap(),
             "POST" => text(http.post(&path, &json!({}))),

@@ -3,6 +3,7 @@
 mod access;
 mod approval;
 mod blame;
+mod events;
 mod failures;
 mod limits;
 mod listener;

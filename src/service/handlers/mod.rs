@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod deploys;
+pub mod events;
 pub mod freezes;
 pub mod locks;
 pub mod pauses;

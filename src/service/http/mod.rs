@@ -8,12 +8,13 @@
 //! | [`connections`] | the open connections; the longest idle ones give way when there are too many |
 //! | [`request`] | reads a request within its limits, splits it into what handlers ask for |
 //! | [`response`] | one answer, and the shape of errors |
-//! | [`changes`] | streams of server-sent events, which take no thread |
+//! | [`changes`], [`stream`] | streams of server-sent events, which take no thread: that something has changed; what has happened |
 
 mod changes;
 mod connections;
 mod request;
 mod response;
+mod stream;
 
 use std::{
     convert::Infallible,
@@ -40,6 +41,7 @@ pub use self::{
     changes::Changes,
     request::{Form, Request},
     response::Response,
+    stream::{Feed, Item, Story},
 };
 
 /// How many requests are answered at once.

@@ -10,7 +10,7 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::changes::Watcher;
+use super::{changes::Watcher, stream::Stream};
 use crate::api::{ErrorBody, ErrorDetail};
 
 /// What goes over the wire: a text that is there, or one that grows.
@@ -29,6 +29,7 @@ pub struct Response {
 enum Content {
     Text(String),
     Events(Watcher),
+    Stream(Stream),
 }
 
 impl Response {
@@ -56,9 +57,18 @@ impl Response {
     /// Server-sent events, for as long as `watcher` watches.
     #[must_use]
     pub fn events(watcher: Watcher) -> Self {
+        Self { content: Content::Events(watcher), ..Self::event_stream() }
+    }
+
+    /// Server-sent events, for as long as `stream` tells something.
+    #[must_use]
+    pub fn stream(stream: Stream) -> Self {
+        Self { content: Content::Stream(stream), ..Self::event_stream() }
+    }
+
+    fn event_stream() -> Self {
         // nginx keeps an answer back until it has gathered some of it, unless it is told not to.
-        let head = Self::text(200, "text/event-stream", "").header("x-accel-buffering", "no");
-        Self { content: Content::Events(watcher), ..head }
+        Self::text(200, "text/event-stream", "").header("x-accel-buffering", "no")
     }
 
     /// An error in the shape that all errors have.
@@ -87,7 +97,7 @@ impl Response {
     pub fn body(&self) -> &str {
         match &self.content {
             Content::Text(text) => text,
-            Content::Events(_) => "",
+            Content::Events(_) | Content::Stream(_) => "",
         }
     }
 
@@ -97,6 +107,7 @@ impl Response {
         let body = match self.content {
             Content::Text(text) => Either::Left(Full::new(Bytes::from(text))),
             Content::Events(watcher) => Either::Right(watcher.stream()),
+            Content::Stream(stream) => Either::Right(stream.begin()),
         };
         let mut response = hyper::Response::new(body);
         *response.status_mut() = status;

@@ -14,9 +14,11 @@
 //! | [`deliver`] | empties the outboxes |
 //! | [`post`] | HTTP for the targets, without a secret in any error |
 //! | [`command`], [`slack`], [`webhook`], [`github`], [`gitlab`] | one kind of target each |
+//! | [`feed`] | the turns for programs that watch: `GET /v1/events` |
 
 mod command;
 mod deliver;
+pub mod feed;
 mod github;
 mod gitlab;
 mod happened;

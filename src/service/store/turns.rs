@@ -108,11 +108,26 @@ impl ServiceStore {
             .collect())
     }
 
+    /// The turns after the one with this number, oldest first, `most` at most. One that another version wrote is skipped.
+    pub fn turns_after(&self, number: u64, most: usize) -> Result<Vec<(u64, Turn)>> {
+        let (key, after, most) = (self.key("turns"), format!("({number}"), most.to_string());
+        let texts: Vec<String> =
+            self.with(|store| store.command(&["ZRANGEBYSCORE", &key, &after, "+inf", "LIMIT", "0", &most]))?;
+        Ok(texts.iter().filter_map(|text| numbered(text)).collect())
+    }
+
     /// The turn with this number, as long as it is kept.
     pub fn turn(&self, number: u64) -> Result<Option<Turn>> {
         let (key, number) = (self.key("turns"), number.to_string());
         let texts: Vec<String> = self.with(|store| store.command(&["ZRANGEBYSCORE", &key, &number, &number]))?;
         Ok(texts.first().and_then(|text| numbered(text)).map(|(_, turn)| turn))
+    }
+
+    /// The number of the newest turn; 0 before the first.
+    pub fn newest_turn(&self) -> Result<u64> {
+        let key = self.key("turns");
+        let texts: Vec<String> = self.with(|store| store.command(&["ZREVRANGE", &key, "0", "0"]))?;
+        Ok(texts.first().and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0))
     }
 
     /// What waits to be told to a target, by the turn's number.
