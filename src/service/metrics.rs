@@ -12,7 +12,7 @@ use super::{
     auth::Caller,
     http::{Request, Response},
     now_ms,
-    store::Outcome,
+    store::Notified,
 };
 use crate::{
     api::{Phase, PromotionState, State},
@@ -155,7 +155,7 @@ impl Service {
         let counts = self.store.notified()?;
         for target in self.config.service.notify.targets() {
             let labels = format!("target=\"{}\"", target.name);
-            for result in Outcome::ALL.map(Outcome::as_str) {
+            for result in Notified::ALL.map(Notified::as_str) {
                 let count = counts.get(&format!("{}:{result}", target.name)).copied().unwrap_or_default();
                 text.add("deployctl_notifications_total", "", &format!("{labels},result=\"{result}\""), number(count));
             }

@@ -7,13 +7,13 @@ use anyhow::{Result, bail};
 use super::{command, github, gitlab, outbox, post::Refused, slack, webhook};
 use crate::service::{
     Service, now_ms,
-    store::{Entry, Outcome},
+    store::{Notified, Unsent},
 };
 use crate::{
     api::{Deploy, Turn},
     config::{Delivery, Target},
     names::Place,
-    pause::jittered,
+    sleep::jittered,
 };
 
 /// After so many refusals in a row the rest has to wait: the target does not answer anybody.
@@ -69,11 +69,11 @@ impl Service {
     }
 
     /// One turn. Answers why it was not taken.
-    fn deliver_one(&self, target: &Target, number: u64, entry: &Entry) -> Result<Option<String>> {
+    fn deliver_one(&self, target: &Target, number: u64, entry: &Unsent) -> Result<Option<String>> {
         let name = &target.name;
         let drop = |why: &str| {
             log::error!("notify {name}: given up telling of {} after {} tries: {why}", entry.lane, entry.tries);
-            self.store.take_out(name, number, Outcome::Dropped).map(|()| None)
+            self.store.take_out(name, number, Notified::Dropped).map(|()| None)
         };
         if outbox::is_given_up(number, now_ms()) {
             return drop("a day has passed");
@@ -82,7 +82,7 @@ impl Service {
         match self.send(target, number, &turn) {
             Ok(()) => {
                 log::debug!("notify {name}: told of {}", turn.id);
-                self.store.take_out(name, number, Outcome::Sent)?;
+                self.store.take_out(name, number, Notified::Sent)?;
                 Ok(None)
             }
             Err(Refused::Stopped) => Ok(None),
@@ -90,7 +90,7 @@ impl Service {
                 // What it did before it failed, nobody knows.
                 let ended = turn.deploy.as_ref().map(|deploy| format!("{} ended {}", deploy.id, deploy.state));
                 log::error!("nobody may know that {}: {why}; see service.notify", ended.unwrap_or(turn.text));
-                self.store.take_out(name, number, Outcome::Dropped)?;
+                self.store.take_out(name, number, Notified::Dropped)?;
                 Ok(None)
             }
             Err(Refused::No { why, wait }) => {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::service::store::Entry;
+use crate::service::store::Unsent;
 
 /// How long it is tried, in milliseconds.
 const PATIENCE: i64 = 24 * 3600 * 1000;
@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
 /// The entries that may be tried now: of each lane the oldest, if it is due. What comes after it waits for it.
-pub fn due(waiting: &BTreeMap<u64, Entry>, now: i64) -> Vec<u64> {
+pub fn due(waiting: &BTreeMap<u64, Unsent>, now: i64) -> Vec<u64> {
     let mut lanes = BTreeSet::new();
     let first = waiting.iter().filter(|(_, entry)| lanes.insert(&entry.lane));
     first.filter(|(_, entry)| entry.due <= now).map(|(number, _)| *number).collect()
@@ -28,19 +28,19 @@ pub fn is_given_up(number: u64, now: i64) -> bool {
 }
 
 /// How an entry waits that was not taken: for twice as long each time, and for as long as the target asked.
-pub fn later(entry: &Entry, asked: Option<Duration>, now: i64, jitter: fn(Duration) -> Duration) -> Entry {
+pub fn later(entry: &Unsent, asked: Option<Duration>, now: i64, jitter: fn(Duration) -> Duration) -> Unsent {
     let wait = FIRST.saturating_mul(1 << entry.tries.min(20)).min(LONGEST);
     let wait = jitter(wait).max(asked.unwrap_or_default().min(LONGEST_ASKED));
     let due = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-    Entry { tries: entry.tries.saturating_add(1), due, ..entry.clone() }
+    Unsent { tries: entry.tries.saturating_add(1), due, ..entry.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(lane: &str, due: i64) -> Entry {
-        Entry { lane: lane.to_owned(), tries: 0, due }
+    fn entry(lane: &str, due: i64) -> Unsent {
+        Unsent { lane: lane.to_owned(), tries: 0, due }
     }
 
     #[test]
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn the_wait_doubles_up_to_ten_minutes() {
         let same = |wait| wait;
-        let waits = |tries, asked| later(&Entry { tries, ..entry("a", 0) }, asked, 0, same).due;
+        let waits = |tries, asked| later(&Unsent { tries, ..entry("a", 0) }, asked, 0, same).due;
         assert_eq!(
             [0, 1, 5, 9, 10, 500].map(|tries| waits(tries, None)),
             [1000, 2000, 32_000, 512_000, 600_000, 600_000]

@@ -22,7 +22,7 @@ pub use self::{
     history::CompleteDeploy,
     releases::Mark,
     sessions::Session,
-    turns::{Entry, Outcome},
+    turns::{Notified, Unsent},
 };
 use crate::{
     config::Config,

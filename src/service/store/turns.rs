@@ -52,7 +52,7 @@ return number .. ' ' .. table.concat(dropped, ' ')";
 
 /// What waits in an outbox to be told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct Unsent {
     /// What it is about: entries of one are told in order.
     pub lane: String,
     /// How often it was tried.
@@ -63,7 +63,7 @@ pub struct Entry {
 
 /// What became of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Notified {
     /// It was taken.
     Sent,
     /// It was not, and is tried again.
@@ -72,7 +72,7 @@ pub enum Outcome {
     Dropped,
 }
 
-impl Outcome {
+impl Notified {
     pub const ALL: [Self; 3] = [Self::Sent, Self::Failed, Self::Dropped];
 
     /// The word in metrics.
@@ -91,7 +91,7 @@ impl ServiceStore {
     /// targets whose outbox was so full that the oldest entry was dropped.
     pub fn record_turn(&self, turn: &Turn, targets: &[&str]) -> Result<Vec<String>> {
         let (mark, text) = (self.key(&format!("turn:{}", turn.id)), write(turn)?);
-        let entry = write(&Entry { lane: turn.lane().to_owned(), ..Entry::default() })?;
+        let entry = write(&Unsent { lane: turn.lane().to_owned(), ..Unsent::default() })?;
         let script = redis::Script::new(RECORD);
         let mut call = script.key(mark);
         call.key(self.key("turns")).key(self.key("notified"));
@@ -131,7 +131,7 @@ impl ServiceStore {
     }
 
     /// What waits to be told to a target, by the turn's number.
-    pub fn outbox(&self, target: &str) -> Result<BTreeMap<u64, Entry>> {
+    pub fn outbox(&self, target: &str) -> Result<BTreeMap<u64, Unsent>> {
         let key = self.outbox_key(target);
         let texts: BTreeMap<u64, String> = self.with(|store| store.command(&["HGETALL", &key]))?;
         // One that cannot be read is tried at once, and must not keep the others from being told.
@@ -145,7 +145,7 @@ impl ServiceStore {
     }
 
     /// A turn is told, or dropped: nothing of it waits any more.
-    pub fn take_out(&self, target: &str, number: u64, outcome: Outcome) -> Result<()> {
+    pub fn take_out(&self, target: &str, number: u64, outcome: Notified) -> Result<()> {
         let (outbox, counters) = (self.outbox_key(target), self.key("notified"));
         let field = format!("{target}:{}", outcome.as_str());
         self.with(|store| {
@@ -154,9 +154,9 @@ impl ServiceStore {
     }
 
     /// It was not taken: it waits as `entry` says.
-    pub fn try_later(&self, target: &str, number: u64, entry: &Entry) -> Result<()> {
+    pub fn try_later(&self, target: &str, number: u64, entry: &Unsent) -> Result<()> {
         let (outbox, counters) = (self.outbox_key(target), self.key("notified"));
-        let (field, text) = (format!("{target}:{}", Outcome::Failed.as_str()), write(entry)?);
+        let (field, text) = (format!("{target}:{}", Notified::Failed.as_str()), write(entry)?);
         self.with(|store| {
             store.with(|c| redis::pipe().atomic().hset(&outbox, number, &text).hincr(&counters, &field, 1).exec(c))
         })
