@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Coordinator, ms, new_token, scripts::Script};
-use crate::load_balancer::{Asked, SharedLooks, TargetState, Targets, Turn};
+use crate::load_balancer::{Asked, LookTurn, SharedLooks, TargetState, Targets};
 
 /// The shortest time between the beginnings of two looks at one load balancer.
 const GAP: Duration = Duration::from_secs(2);
@@ -53,12 +53,12 @@ impl SharedLooks for RedisLooks {
                 let state = |(target, text): (String, String)| Ok((target, serde_json::from_str(&text)?));
                 Asked::Seen(seen.into_iter().map(state).collect::<Result<_>>().context("a shared look")?)
             }
-            Reply::Look(begun) => Asked::Look(Turn { begun, token }),
+            Reply::Look(begun) => Asked::Look(LookTurn { begun, token }),
             Reply::Wait(ms) => Asked::Wait(Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(GAP)),
         })
     }
 
-    fn tell(&self, key: &str, turn: &Turn, seen: Option<&Targets>) -> Result<()> {
+    fn tell(&self, key: &str, turn: &LookTurn, seen: Option<&Targets>) -> Result<()> {
         let text = |(target, state): &(String, TargetState)| Ok((target.clone(), serde_json::to_string(state)?));
         let seen = seen.map(|seen| seen.iter().map(text).collect::<Result<HashMap<_, _>>>()).transpose()?;
         let args = json!({"key": key, "begun": turn.begun, "token": turn.token, "life": ms(LOOKS_LIFE), "seen": seen});

@@ -20,7 +20,7 @@ pub trait SharedLooks: Sync {
     /// What the load balancer `key` says of `target`, or of all, by a look that began after `since`.
     fn ask(&self, key: &str, since: u64, target: Option<&str>) -> Result<Asked>;
     /// Shares what was seen. None: the look failed, and another box may try.
-    fn tell(&self, key: &str, turn: &Turn, seen: Option<&Targets>) -> Result<()>;
+    fn tell(&self, key: &str, turn: &LookTurn, seen: Option<&Targets>) -> Result<()>;
 }
 
 /// What comes of asking for a look.
@@ -29,14 +29,14 @@ pub enum Asked {
     /// What was seen.
     Seen(Targets),
     /// It is this box's turn to look, and to tell.
-    Look(Turn),
+    Look(LookTurn),
     /// Ask again after this time.
     Wait(Duration),
 }
 
 /// The right to look.
 #[derive(Debug)]
-pub struct Turn {
+pub struct LookTurn {
     /// When the look begins: milliseconds by the clock of [`SharedLooks::now`].
     pub begun: u64,
     /// Proves whose turn it is.

@@ -22,7 +22,7 @@ use anyhow::{Result, anyhow, bail};
 use log::debug;
 use serde::{Deserialize, Serialize};
 
-pub use self::looks::{Asked, SharedLooks, Targets, Turn};
+pub use self::looks::{Asked, LookTurn, SharedLooks, Targets};
 use self::{aws::Aws, command::Commands, looks::Watch};
 use crate::config::{self, duration};
 

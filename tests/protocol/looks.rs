@@ -2,7 +2,7 @@
 
 use deployctl::{
     coordination::RedisLooks,
-    load_balancer::{Asked, SharedLooks, TargetState, Turn},
+    load_balancer::{Asked, LookTurn, SharedLooks, TargetState},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ fn looks(world: &World) -> RedisLooks {
     RedisLooks::new(world.locks())
 }
 
-fn turn(asked: Asked) -> Turn {
+fn turn(asked: Asked) -> LookTurn {
     match asked {
         Asked::Look(turn) => turn,
         other => panic!("a turn was expected: {other:?}"),
@@ -85,7 +85,7 @@ fn a_looker_that_fails_or_dies_is_followed_by_another() {
         });
         looks.tell(GROUP, &last, Some(&targets())).unwrap();
         // It was only slow: what it saw is older, and replaces nothing.
-        let stale = Turn { begun: dead.begun.min(last.begun) - 1, token: dead.token };
+        let stale = LookTurn { begun: dead.begun.min(last.begun) - 1, token: dead.token };
         looks.tell(GROUP, &stale, Some(&vec![])).unwrap();
         assert_eq!(seen(looks.ask(GROUP, since, None).unwrap()), targets());
     });

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 /// How many may listen at once.
-const MOST: usize = 500;
+const MOST_LISTENERS: usize = 500;
 /// How many texts a slow listener may be behind before its stream ends. It asks again from the last one that it got.
 const BEHIND: usize = 256;
 /// Between two signs of life: a proxy in front must not take a quiet stream for a dead one.
@@ -100,7 +100,7 @@ impl<T: Send + Sync + 'static> Feed<T> {
     /// One more who listens; none when there are too many, or the service stops.
     pub fn listen(&self) -> Option<Listener<T>> {
         let receiver = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.subscribe();
-        let more = |open| (open < MOST).then_some(open + 1);
+        let more = |open| (open < MOST_LISTENERS).then_some(open + 1);
         self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
         Some(Listener { receiver, open: Arc::clone(&self.open) })
     }
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn only_so_many_listen_and_who_goes_makes_room() {
         let feed = Feed::<()>::default();
-        let mut listeners: Vec<Listener<()>> = (0..=MOST).map_while(|_| feed.listen()).collect();
-        assert_eq!(listeners.len(), MOST);
+        let mut listeners: Vec<Listener<()>> = (0..=MOST_LISTENERS).map_while(|_| feed.listen()).collect();
+        assert_eq!(listeners.len(), MOST_LISTENERS);
         listeners.pop();
         assert!(feed.listen().is_some());
         feed.end();

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Between two looks.
-const PAUSE: Duration = Duration::from_millis(500);
+const FEED_INTERVAL: Duration = Duration::from_millis(500);
 /// How many turns are read at once.
 const PAGE: usize = 500;
 
@@ -38,7 +38,7 @@ pub fn run(service: &Arc<Service>) {
     while !service.is_stopping() {
         let outcome = service.pass_on(last).map(|newest| last = newest);
         service.log_once("events", outcome);
-        thread::sleep(PAUSE);
+        thread::sleep(FEED_INTERVAL);
     }
 }
 

@@ -8,10 +8,10 @@ use std::{
 use crate::service::store::Unsent;
 
 /// How long it is tried, in milliseconds.
-const PATIENCE: i64 = 24 * 3600 * 1000;
+const TRIED_FOR: i64 = 24 * 3600 * 1000;
 /// The first wait, and the longest.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(600);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// A target that asks for more time gets this much at most.
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
@@ -24,12 +24,12 @@ pub fn due(waiting: &BTreeMap<u64, Unsent>, now: i64) -> Vec<u64> {
 
 /// Whether it was tried for long enough. A turn's number is the time at which it was written down.
 pub fn is_given_up(number: u64, now: i64) -> bool {
-    i64::try_from(number).is_ok_and(|at| now - at > PATIENCE)
+    i64::try_from(number).is_ok_and(|at| now - at > TRIED_FOR)
 }
 
 /// How an entry waits that was not taken: for twice as long each time, and for as long as the target asked.
 pub fn later(entry: &Unsent, asked: Option<Duration>, now: i64, jitter: fn(Duration) -> Duration) -> Unsent {
-    let wait = FIRST.saturating_mul(1 << entry.tries.min(20)).min(LONGEST);
+    let wait = FIRST_WAIT.saturating_mul(1 << entry.tries.min(20)).min(LONGEST_WAIT);
     let wait = jitter(wait).max(asked.unwrap_or_default().min(LONGEST_ASKED));
     let due = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     Unsent { tries: entry.tries.saturating_add(1), due, ..entry.clone() }
@@ -65,6 +65,6 @@ mod tests {
 
     #[test]
     fn a_day_is_enough() {
-        assert!(!is_given_up(1000, 1000 + PATIENCE) && is_given_up(1000, 1001 + PATIENCE) && !is_given_up(9, 0));
+        assert!(!is_given_up(1000, 1000 + TRIED_FOR) && is_given_up(1000, 1001 + TRIED_FOR) && !is_given_up(9, 0));
     }
 }

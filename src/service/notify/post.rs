@@ -7,9 +7,9 @@ use super::text::short;
 use crate::secret::Secret;
 
 /// How long a target may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TARGET_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes.
-const LIMIT: u64 = 4 * 1024 * 1024;
+const ANSWER_LIMIT: u64 = 4 * 1024 * 1024;
 /// The longest part of an answer that an error shows.
 const SHOWN: usize = 200;
 
@@ -55,7 +55,7 @@ impl Call<'_> {
         let mut answer = self.send().map_err(|error| no(format!("cannot be asked: {error}"), None))?;
         let status = answer.status();
         let header = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let text = answer.body_mut().with_config().limit(LIMIT).read_to_string();
+        let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string();
         if !status.is_success() {
             let said = text.unwrap_or_default();
             return Err(no(
@@ -72,7 +72,7 @@ impl Call<'_> {
             // Who is sent elsewhere must not take a secret along.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(TARGET_TIMEOUT))
             .user_agent("deployctl")
             .build()
             .into();

@@ -13,11 +13,11 @@ use super::{ServiceStore, write};
 use crate::api::Turn;
 
 /// How many turns are kept.
-const KEPT: usize = 5000;
+const TURNS_KEPT: usize = 5000;
 /// How many entries wait in one outbox; beyond them the oldest is dropped.
 const MOST_WAITING: usize = 1000;
 /// How long it is known that a turn was written down, in milliseconds: longer than the record of its deploy is kept.
-const KNOWN: u64 = 90 * 24 * 3600 * 1000;
+const KNOWN_FOR: u64 = 90 * 24 * 3600 * 1000;
 
 /// How long the outbox of a target that is told nothing any more is kept, in milliseconds: longer than an entry is tried.
 const FORGOTTEN: u64 = 2 * 24 * 3600 * 1000;
@@ -95,7 +95,7 @@ impl ServiceStore {
         let script = redis::Script::new(RECORD);
         let mut call = script.key(mark);
         call.key(self.key("turns")).key(self.key("notified"));
-        call.arg(KNOWN).arg(KEPT).arg(MOST_WAITING).arg(text).arg(entry).arg(FORGOTTEN);
+        call.arg(KNOWN_FOR).arg(TURNS_KEPT).arg(MOST_WAITING).arg(text).arg(entry).arg(FORGOTTEN);
         for name in targets {
             call.key(self.outbox_key(name)).arg(*name);
         }
