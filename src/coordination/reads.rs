@@ -16,6 +16,9 @@ use crate::{
     names::{BoxName, Zones},
 };
 
+/// What the scripts count of a deploy: rows, those of them that are gone, `remaining`, and the zones with those that are lost.
+type Counted = (u32, Option<u32>, Option<u32>, HashMap<String, i64>, Vec<String>);
+
 impl Coordinator {
     fn json<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>> {
         let text: Option<String> = self.store.command(&["GET", key])?;
@@ -93,12 +96,11 @@ impl Coordinator {
     pub fn show(&mut self, doc: &DeployRecord, with_boxes: bool) -> Result<Deploy> {
         let [boxes, tally, remaining] = ["boxes", "tally", "remaining"].map(|part| self.keys.of_deploy(&doc.id, part));
         let [zones, lost] = ["zones", "lost"].map(|part| self.keys.of_deploy(&doc.id, part));
-        let (rows, gone, remaining, zones, lost): (u32, Option<u32>, Option<u32>, HashMap<String, i64>, Vec<String>) =
-            self.store.with(|connection| {
-                let mut pipe = redis::pipe();
-                pipe.hlen(&boxes).hget(&tally, "gone").get(&remaining).hgetall(&zones).smembers(&lost);
-                pipe.query(connection)
-            })?;
+        let (rows, gone, remaining, zones, lost): Counted = self.store.with(|connection| {
+            let mut pipe = redis::pipe();
+            pipe.hlen(&boxes).hget(&tally, "gone").get(&remaining).hgetall(&zones).smembers(&lost);
+            pipe.query(connection)
+        })?;
         let zones = records::zones(doc, &zones, &lost);
         if let (false, Some(remaining)) = (with_boxes, remaining) {
             return Ok(Deploy { zones, ..records::summary(doc, rows.saturating_sub(gone.unwrap_or(0)), remaining) });

@@ -100,9 +100,11 @@ pub fn boxes(style: Style, deploy: &Deploy, locks: &[LockRow], now: Timestamp, m
 /// The zones of a deploy where there are rules for them: `zones: eu-1a 4 boxes, 1 at a time; eu-1b lost`.
 #[must_use]
 pub fn zones(deploy: &Deploy) -> Option<String> {
-    let zone = |row: &ZoneRow| match row.lost {
-        true => format!("{} lost, and what it uses up is free for nobody else", row.zone),
-        false => format!("{} {}, {} at a time", row.zone, count(row.size), row.locks),
+    let zone = |row: &ZoneRow| {
+        if row.lost {
+            return format!("{} lost, and what it uses up is free for nobody else", row.zone);
+        }
+        format!("{} {}, {} at a time", row.zone, count(row.size), row.locks)
     };
     let zones: Vec<String> = deploy.zones.iter().map(zone).collect();
     (!zones.is_empty()).then(|| format!("zones: {}", zones.join("; ")))

@@ -26,11 +26,11 @@ fn zones(of: &[(&str, &[&str])]) -> Zones {
 }
 
 fn begin(world: &World, of: &[(&str, &[&str])], max_parallel: &str) {
-    begin_with(world, of, DeployRecord { max_parallel: max_parallel.parse().unwrap(), ..doc("d") });
+    begin_with(world, of, &DeployRecord { max_parallel: max_parallel.parse().unwrap(), ..doc("d") });
 }
 
-fn begin_with(world: &World, of: &[(&str, &[&str])], doc: DeployRecord) {
-    let begun = world.locks().begin(&doc, &names(&SIX), &zones(of), true, false, None).unwrap();
+fn begin_with(world: &World, of: &[(&str, &[&str])], doc: &DeployRecord) {
+    let begun = world.locks().begin(doc, &names(&SIX), &zones(of), true, false, None).unwrap();
     assert!(matches!(begun, BeginReply::Rolling { .. }), "{begun:?}");
 }
 
@@ -151,7 +151,7 @@ fn look_until_gone(world: &World, members: &Members, of: &str) {
 fn a_step_takes_a_box_of_the_smallest_zone_first() {
     on_redis(|world| {
         let steps = vec![StepRecord { boxes: "1".parse().unwrap(), lasts: Some(60_000) }];
-        begin_with(world, &[("x", &["a", "b", "c", "e"]), ("y", &["f", "g"])], DeployRecord { steps, ..doc("d") });
+        begin_with(world, &[("x", &["a", "b", "c", "e"]), ("y", &["f", "g"])], &DeployRecord { steps, ..doc("d") });
         let [mut a, mut f] = workers(world, ["a", "f"]);
         waits_for(&mut a, "step 1 of 1: a box of zone y goes first");
         f.go_out();
@@ -167,7 +167,7 @@ fn a_step_takes_a_box_of_the_smallest_zone_first() {
 fn a_step_waits_a_while_for_the_smallest_zone_to_come() {
     on_redis(|world| {
         let steps = vec![StepRecord { boxes: "1".parse().unwrap(), lasts: Some(60_000) }];
-        begin_with(world, &[("x", &["a", "b", "c", "e"]), ("y", &["f", "g"])], DeployRecord { steps, ..doc("d") });
+        begin_with(world, &[("x", &["a", "b", "c", "e"]), ("y", &["f", "g"])], &DeployRecord { steps, ..doc("d") });
         let mut a = world.worker("a", "d");
         let settle = Duration::from_secs(30);
         let early = a.acquire_with(settle, None);
