@@ -148,7 +148,13 @@ pub struct OutRow {
     /// Why, where a person took it out.
     #[serde(default)]
     pub reason: Option<String>,
+    /// What for, where it comes back by itself and that is no deploy: `with-lock`, a reboot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
 }
+
+/// What stands for the deploy where a box is out for a reboot that it asked for by `FleetLock`.
+pub const FLEET_LOCK: &str = "fleet-lock";
 
 /// The answer of `GET /v1/locks`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

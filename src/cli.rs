@@ -16,7 +16,7 @@ pub use self::{
     help::{command, parse},
     machine::{
         HandleArgs, InArgs, Init, InitBoxArgs, InitServiceArgs, OutArgs, RunArgs, TokenCommand, TokenNewArgs,
-        WorkerArgs,
+        WithLockArgs, WorkerArgs,
     },
 };
 use crate::names::{Environment, Role};
@@ -77,6 +77,8 @@ pub enum Command {
     Out(OutArgs),
     /// Bring this box back after `out`
     In(InArgs),
+    /// Run a command while this box is out of service, under locks as for a deploy
+    WithLock(WithLockArgs),
     /// Write the first configuration of a box, or of the service's host
     #[command(subcommand)]
     Init(Init),
@@ -161,6 +163,8 @@ mod tests {
             "sync --config /etc/x.json",
             "out -r app --reason why",
             "in -r app --reason why",
+            "with-lock --reason why -- apt-get -y upgrade",
+            "with-lock -r app,web -r api --reason why --timeout 30m --reboot",
             "doctor",
             "token new --name ci --can publish,start:staging --file token",
             "init box -r app,web --service-url http://x --no-load-balancer",
@@ -201,6 +205,8 @@ mod tests {
             "status --watch --json",
             "status -w",
             "out -r app",
+            "with-lock --reason why",
+            "with-lock --reason why --timeout soon -- true",
         ] {
             assert!(Cli::try_parse_from(format!("deployctl {line}").split(' ')).is_err(), "{line}");
         }

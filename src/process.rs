@@ -32,6 +32,8 @@ pub use self::failure::{Failure, command_line, last_lines};
 
 /// Between TERM and KILL.
 const KILL_GRACE: Duration = Duration::from_secs(2);
+/// The same for what a person runs: it may be a package manager, which is not to be torn from its work.
+const LONG_GRACE: Duration = Duration::from_secs(20);
 /// How long output may lag behind the end of the program that wrote it.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 /// How often a caller is asked whether it was interrupted.
@@ -99,16 +101,33 @@ pub fn never() -> bool {
 /// At its deadline, or within 100 ms of `interrupted` answering true, the whole group gets TERM, and KILL two seconds
 /// later. A program that exits with anything but 0 is a [`Failure`].
 pub fn run(program: &Program, interrupted: &dyn Fn() -> bool) -> Result<Output, Failure> {
+    run_with(program, Words::Kept, interrupted)
+}
+
+/// Like [`run`], for what a person waits for: its words go where ours go, and are not kept; between TERM and KILL are
+/// twenty seconds. In a group of its own Ctrl-C reaches it only through us.
+pub fn run_attached(program: &Program, interrupted: &dyn Fn() -> bool) -> Result<(), Failure> {
+    run_with(program, Words::Shown, interrupted).map(drop)
+}
+
+/// What becomes of a program's words.
+#[derive(Debug, Clone, Copy)]
+enum Words {
+    Kept,
+    Shown,
+}
+
+fn run_with(program: &Program, words: Words, interrupted: &dyn Fn() -> bool) -> Result<Output, Failure> {
     let command = command_line(&program.argv);
     debug!("running {command}");
     let started = Instant::now();
-    let running = RunningProgram::start(program).map_err(|e| Failure::at_start(program, e))?;
+    let running = RunningProgram::start(program, words).map_err(|e| Failure::at_start(program, e))?;
     let end = running.wait(started + program.timeout, interrupted);
     match end {
         Ok(End::Exited(_)) => running.wait_for_output(Instant::now() + OUTPUT_GRACE),
-        Ok(End::Deadline | End::Interrupted) | Err(_) => running.end_group(),
+        Ok(End::Deadline | End::Interrupted) | Err(_) => running.end_group(words),
     }
-    let output = Output { stdout: running.stdout.text(), stderr: running.stderr.text() };
+    let output = running.output();
     let took = started.elapsed();
     match end {
         Ok(End::Exited(status)) if status.success() => {
@@ -136,19 +155,32 @@ struct RunningProgram {
     handle: Handle,
     /// Its process group, which has the number of the program itself.
     group: Pid,
-    stdout: Capture,
-    stderr: Capture,
+    /// Its two outputs, where they are kept.
+    outputs: Option<(Capture, Capture)>,
 }
 
 impl RunningProgram {
-    fn start(program: &Program) -> io::Result<Self> {
-        let (stdout, out) = Capture::start()?;
-        let (stderr, err) = Capture::start()?;
-        // The expression holds our copies of the pipes: it has to go before the outputs can end.
-        let handle = expression(program)?.stdout_file(out).stderr_file(err).start()?;
+    fn start(program: &Program, words: Words) -> io::Result<Self> {
+        let expression = expression(program)?;
+        let (expression, outputs) = match words {
+            Words::Shown => (expression, None),
+            Words::Kept => {
+                let (stdout, out) = Capture::start()?;
+                let (stderr, err) = Capture::start()?;
+                (expression.stdout_file(out).stderr_file(err), Some((stdout, stderr)))
+            }
+        };
+        let handle = expression.start()?;
+        // It holds our copies of the pipes: it has to go before the outputs can end.
+        drop(expression);
         let pid = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
         let group = pid.ok_or_else(|| io::Error::other("the program has no process number"))?;
-        Ok(Self { handle, group, stdout, stderr })
+        Ok(Self { handle, group, outputs })
+    }
+
+    fn output(&self) -> Output {
+        let text = |(stdout, stderr): &(Capture, Capture)| Output { stdout: stdout.text(), stderr: stderr.text() };
+        self.outputs.as_ref().map(text).unwrap_or_default()
     }
 
     /// Waits for the end. Only [`End::Exited`] says that the program was reaped: nothing but the program itself keeps the
@@ -168,8 +200,9 @@ impl RunningProgram {
 
     /// The output as far as it comes until `deadline`: a grandchild may keep it open for longer.
     fn wait_for_output(&self, deadline: Instant) {
-        self.stdout.wait_until(deadline);
-        self.stderr.wait_until(deadline);
+        for output in self.outputs.iter().flat_map(|(stdout, stderr)| [stdout, stderr]) {
+            output.wait_until(deadline);
+        }
     }
 
     /// TERM to the whole group; KILL when it has not ended after the grace. The group has ended when its first process
@@ -178,14 +211,18 @@ impl RunningProgram {
     /// The number of the group is safe to use here. The first process has not been reaped, and until it is, as a zombie
     /// too, no other process or group can get its number. So this looks without reaping, and asks the handle, which
     /// reaps, only after the last signal.
-    fn end_group(&self) {
+    fn end_group(&self, words: Words) {
         let Ok(mut exited) = self.has_exited() else {
             // It is no child of ours any more: the number may be another's.
             return;
         };
         // Errors: the group is gone, which is what was wanted.
         let _gone = kill_process_group(self.group, Signal::TERM);
-        let grace = Instant::now() + KILL_GRACE;
+        let grace = Instant::now()
+            + match words {
+                Words::Kept => KILL_GRACE,
+                Words::Shown => LONG_GRACE,
+            };
         while !exited && Instant::now() < grace {
             thread::sleep(Duration::from_millis(10));
             exited = self.has_exited().unwrap_or(true);
@@ -236,13 +273,22 @@ fn feed(text: String) -> io::Result<PipeReader> {
     Ok(reader)
 }
 
+/// Whether there is such a program, by its name on `PATH` or by its path.
+#[must_use]
+pub fn is_there(name: &str) -> bool {
+    if name.contains('/') { is_executable(Path::new(name)) } else { find(name).is_some() }
+}
+
 /// The file of a program on `PATH`; none for a name that is a path already.
 fn find(name: &str) -> Option<PathBuf> {
-    let executable = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
     if name.contains('/') {
         return None;
     }
-    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| executable(path))
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && access(path, Access::EXEC_OK).is_ok()
 }
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ pub fn ours(redis: &Redis, size: usize) -> Column {
             ttl: 900_000,
             out: true,
             kept_out_reason: None,
+            purpose: None,
             epoch: None,
         };
         locks.renew(&pulse).unwrap();

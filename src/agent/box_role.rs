@@ -60,6 +60,8 @@ pub struct BoxRole<'a> {
     pub(crate) not_yet: Option<String>,
     /// What the report of a good end is to say all the same.
     pub(crate) remark: Option<String>,
+    /// What the box is out for, where that is no deploy.
+    pub(crate) purpose: Option<String>,
     /// Since when the deployment service has not answered a box that held a lock.
     pub(crate) service_away_since: Option<Instant>,
     /// The step that runs, and since when.
@@ -94,6 +96,7 @@ impl<'a> BoxRole<'a> {
     ) -> Result<Self> {
         let place = Place { environment: who.environment.clone(), role: role.clone() };
         let name = who.name.clone();
+        let purpose = journal.state().work.as_ref().and_then(|work| work.purpose.clone());
         Ok(Self {
             config,
             role: config.role(role)?,
@@ -116,6 +119,7 @@ impl<'a> BoxRole<'a> {
             locks_total: 1,
             floor_refusals: 0,
             not_yet: None,
+            purpose,
             service_away_since: None,
             step: Cell::new(None),
         })

@@ -58,6 +58,8 @@ pub struct Subject {
     pub ttl: Duration,
     /// Between two renewals.
     pub interval: Duration,
+    /// What the box is out for, where that is no deploy.
+    pub purpose: Option<String>,
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -85,6 +87,14 @@ impl Heartbeat {
         self.tell(|shared| {
             shared.phase = Some(phase);
             shared.detail = None;
+            shared.until = Instant::now().checked_add(within);
+            shared.news = true;
+        });
+    }
+
+    /// What the box is at may take `within` from now.
+    pub fn keep_for(&self, within: Duration) {
+        self.tell(|shared| {
             shared.until = Instant::now().checked_add(within);
             shared.news = true;
         });
@@ -203,6 +213,7 @@ fn keep(subject: &Subject, locks: &mut Coordinator, shared: &(Mutex<Shared>, Con
             ttl: u64::try_from(subject.ttl.as_millis()).unwrap_or(u64::MAX),
             out,
             kept_out_reason: None,
+            purpose: subject.purpose.as_deref(),
             epoch: epoch.as_deref(),
         });
         let mut heard = lock(&shared.0);

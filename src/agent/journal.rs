@@ -63,6 +63,9 @@ pub struct Work {
     pub tag: Tag,
     /// Containers may have been changed.
     pub started: bool,
+    /// What the box is out for, where that is no deploy: a person's command, a reboot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
 }
 
 /// What the journal of one role holds.

@@ -24,6 +24,17 @@ use crate::{
 /// of whenever it asks for a lock.
 const ONCE: Duration = Duration::from_millis(400);
 
+/// What came of asking for a lock.
+pub(crate) enum Asked {
+    Granted,
+    Waits {
+        /// For what.
+        wait: String,
+        /// Somebody wants it so: no deadline of the box counts meanwhile.
+        stands: bool,
+    },
+}
+
 impl BoxRole<'_> {
     /// Waits until a lock is this box's. A cancel, the deploy's end or being told to stop end the wait at once.
     pub(crate) fn wait_for_lock(&mut self, plan: &Plan) -> Result<(), StepError> {
@@ -32,37 +43,11 @@ impl BoxRole<'_> {
         }
         let manual_run = self.manual_run(plan)?;
         self.enter(Phase::Waiting, ONCE);
-        let settle = 3 * self.config.renew_interval();
         let (mut waits_for, mut since) = (String::new(), Instant::now());
         loop {
-            self.check_stop()?;
-            let token = new_token()?;
-            let epoch = self.heartbeat().and_then(|heartbeat| heartbeat.handle().epoch());
-            let acquired = self.retry_transient(self.config.command_timeout, |box_role| {
-                let (name, ttl) = (box_role.name.clone(), box_role.config.lock_ttl);
-                box_role.locks.acquire(&name, &plan.id, &token, (ttl, settle), manual_run.as_ref(), epoch.as_deref())
-            })?;
-            match acquired {
-                AcquireReply::Granted { granted, locks, out, epoch, cancel, not_yet, over, .. } => {
-                    info!("{}: lock {granted} of {locks}", self.place);
-                    self.locks_total = locks;
-                    if let Some(heartbeat) = &self.heartbeat {
-                        heartbeat.hold(Held { suffix: granted, token });
-                        heartbeat.remember(epoch);
-                        heartbeat.set_out(out);
-                        heartbeat.heard(cancel.clone());
-                        heartbeat.enter(Phase::Waiting, self.config.command_timeout + SLACK);
-                    }
-                    self.check_stop()?;
-                    self.not_yet = not_yet;
-                    return match cancel {
-                        Some(cancel) => Err(StepError::Cancelled(cancel)),
-                        None if over => Err(StepError::Ended),
-                        None => Ok(()),
-                    };
-                }
-                AcquireReply::Stop { stop, cancel, .. } => return Err(stopped(stop, cancel)),
-                AcquireReply::Wait { wait, stands, epoch, .. } => {
+            match self.ask_for_lock(plan, manual_run.as_ref())? {
+                Asked::Granted => return Ok(()),
+                Asked::Waits { wait, stands } => {
                     if stands {
                         since = Instant::now();
                     }
@@ -72,12 +57,47 @@ impl BoxRole<'_> {
                     } else if since.elapsed() > self.config.lock_timeout {
                         return Err(StepError::NoLock(wait));
                     }
-                    if let Some(heartbeat) = &self.heartbeat {
-                        heartbeat.remember(epoch);
-                    }
                 }
             }
             self.wait_for_wake()?;
+        }
+    }
+
+    /// Asks for a lock once.
+    pub(crate) fn ask_for_lock(&mut self, plan: &Plan, manual_run: Option<&ManualRun>) -> Result<Asked, StepError> {
+        self.check_stop()?;
+        let (token, settle) = (new_token()?, 3 * self.config.renew_interval());
+        let epoch = self.heartbeat().and_then(|heartbeat| heartbeat.handle().epoch());
+        let acquired = self.retry_transient(self.config.command_timeout, |box_role| {
+            let (name, ttl) = (box_role.name.clone(), box_role.config.lock_ttl);
+            box_role.locks.acquire(&name, &plan.id, &token, (ttl, settle), manual_run, epoch.as_deref())
+        })?;
+        match acquired {
+            AcquireReply::Granted { granted, locks, out, epoch, cancel, not_yet, over, .. } => {
+                info!("{}: lock {granted} of {locks}", self.place);
+                self.locks_total = locks;
+                if let Some(heartbeat) = &self.heartbeat {
+                    heartbeat.hold(Held { suffix: granted, token });
+                    heartbeat.remember(epoch);
+                    heartbeat.set_out(out);
+                    heartbeat.heard(cancel.clone());
+                    heartbeat.enter(Phase::Waiting, self.config.command_timeout + SLACK);
+                }
+                self.check_stop()?;
+                self.not_yet = not_yet;
+                match cancel {
+                    Some(cancel) => Err(StepError::Cancelled(cancel)),
+                    None if over => Err(StepError::Ended),
+                    None => Ok(Asked::Granted),
+                }
+            }
+            AcquireReply::Stop { stop, cancel, .. } => Err(stopped(stop, cancel)),
+            AcquireReply::Wait { wait, stands, epoch, .. } => {
+                if let Some(heartbeat) = &self.heartbeat {
+                    heartbeat.remember(epoch);
+                }
+                Ok(Asked::Waits { wait, stands })
+            }
         }
     }
 
@@ -172,7 +192,8 @@ impl BoxRole<'_> {
                 if let Some(heartbeat) = &self.heartbeat {
                     heartbeat.set_out(true);
                 }
-                let work = Work { deploy: plan.id.clone(), tag: plan.tag.clone(), started: false };
+                let purpose = self.purpose.clone().filter(|_| !plan.joins);
+                let work = Work { deploy: plan.id.clone(), tag: plan.tag.clone(), started: false, purpose };
                 self.journal.update(|state| {
                     // An interrupted start is still an interrupted start.
                     let started = state.work.as_ref().is_some_and(|work| work.started);
@@ -221,7 +242,7 @@ impl BoxRole<'_> {
     }
 
     /// Size and `max_parallel` for work by hand; none where the box takes part in a deploy.
-    fn manual_run(&mut self, plan: &Plan) -> Result<Option<ManualRun>> {
+    pub(crate) fn manual_run(&mut self, plan: &Plan) -> Result<Option<ManualRun>> {
         if plan.joins {
             return Ok(None);
         }
@@ -229,7 +250,8 @@ impl BoxRole<'_> {
         let size = u32::try_from(boxes.len()).unwrap_or(u32::MAX);
         let zone = ManualRunZone::of(&self.name, &boxes, &zones);
         let reason = (plan.kind == Kind::Manual).then(|| self.journal.state().kept_out.clone()).flatten();
-        Ok(Some(ManualRun { size, max_parallel: self.config.max_parallel, zone, reason }))
+        let purpose = self.purpose.clone();
+        Ok(Some(ManualRun { size, max_parallel: self.config.max_parallel, zone, reason, purpose }))
     }
 }
 

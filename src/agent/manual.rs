@@ -81,7 +81,8 @@ pub fn bring_in(config: &Config, role: &Role, reason: &str) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn by_hand(box_role: &BoxRole<'_>) -> Result<Plan> {
+/// Work on the box without a deploy, on the release that it runs.
+pub(super) fn by_hand(box_role: &BoxRole<'_>) -> Result<Plan> {
     let tag = box_role.journal.state().good.as_ref().map_or_else(|| "none".parse(), |good| Ok(good.tag.clone()))?;
     Ok(Plan {
         id: format!("hand.{}", box_role.name),
@@ -121,7 +122,7 @@ impl BoxRole<'_> {
         let (name, id) = (self.name.clone(), format!("hand.{}", self.name));
         let ttl = u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX);
         let (phase, detail, suffix, token, epoch) = (None, None, None, None, None);
-        let kept_out_reason = Some(reason);
+        let (kept_out_reason, purpose) = (Some(reason), None);
         let says = RenewRequest {
             name: &name,
             deploy: &id,
@@ -132,6 +133,7 @@ impl BoxRole<'_> {
             ttl,
             out: true,
             kept_out_reason,
+            purpose,
             epoch,
         };
         self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&says)).map(drop)

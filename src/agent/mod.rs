@@ -15,6 +15,7 @@
 //! | [`identity`] | who this box is |
 //! | [`absent`] | a box that cannot take its part says so |
 //! | [`manual`] | `out` and `in`: a person takes the box out of service and brings it back |
+//! | [`with_lock`] | a person's command runs while the box is out of service |
 
 mod absent;
 mod box_role;
@@ -34,6 +35,7 @@ mod step;
 mod step_error;
 mod steps;
 pub mod wake;
+pub mod with_lock;
 pub mod worker;
 
 pub use self::{

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use log::warn;
+use log::{info, warn};
 
 use super::{BoxRole, journal::Good, plan::Observation};
 use crate::{
@@ -102,6 +102,9 @@ impl BoxRole<'_> {
     pub(crate) fn assert_out(&mut self) -> Result<()> {
         let Some(work) = self.journal.state().work.clone() else { return Ok(()) };
         let name = self.name.clone();
+        if let Some(purpose) = &work.purpose {
+            info!("{}: out of service from before, for this: {purpose}", self.place);
+        }
         let still_out = RenewRequest {
             name: &name,
             deploy: &work.deploy,
@@ -112,6 +115,7 @@ impl BoxRole<'_> {
             ttl: u64::try_from(self.config.lock_ttl.as_millis()).unwrap_or(u64::MAX),
             out: true,
             kept_out_reason: None,
+            purpose: work.purpose.as_deref(),
             epoch: None,
         };
         self.retry_transient(self.config.command_timeout, |box_role| box_role.locks.renew(&still_out)).map(drop)

@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Context as _, Error, Result, anyhow};
 use log::{error, info, warn};
 
 use super::{
     BoxRole,
-    journal::Good,
+    journal::{self, Good},
     plan::Plan,
     step_error::{Outcome, StepError, describe},
 };
@@ -221,17 +221,57 @@ impl BoxRole<'_> {
         if !started {
             return Back::Restored;
         }
-        let health = self.setup_of(&good).health;
+        (self.progress())(&format!("going back to {}", good.tag));
+        match self.restore(&good) {
+            Ok(()) => Back::Restored,
+            Err(error) => Back::Failed(error),
+        }
+    }
+
+    /// Brings the release that last worked here to run again, healthy. A container that does already stays as it is.
+    fn restore(&mut self, good: &Good) -> Result<()> {
+        let health = self.setup_of(good).health;
         let within = self.config.command_timeout + health.timeout + health.stable_for;
         self.enter(Phase::Starting, within);
-        (self.progress())(&format!("going back to {}", good.tag));
         // The engine may be restarting: that is worth waiting for, a container that does not work is not.
         let patience = self.config.command_timeout.min(Duration::from_secs(120));
         let is_transient = |error: &StepError| matches!(error, StepError::Box(_));
-        match retrying(patience, &|| false, is_transient, || self.start_again(&good)) {
-            Ok(()) => Back::Restored,
-            Err(error) => Back::Failed(anyhow!(error.to_string())),
+        retrying(patience, &|| false, is_transient, || self.start_again(good))
+            .map_err(|error| anyhow!(error.to_string()))
+    }
+
+    /// The box was out for something that is no deploy: what last worked here runs, healthy, and gets requests again.
+    /// `served`: it got them before. A box that cannot stays out, and counts; its next worker tries again.
+    pub(crate) fn come_back(&mut self, plan: &Plan, served: bool) -> Result<()> {
+        let good = self.journal.state().good.clone();
+        let returned = good.map_or(Ok(()), |good| self.restore(&good)).and_then(|()| self.verify_again());
+        let returned = returned.and_then(|()| if served { self.return_to_service(plan) } else { Ok(()) });
+        match returned {
+            Ok(()) => {
+                let detail = self.journal.update(|state| state.work = None).err().map(|error| format!("{error:#}"));
+                if let Some(detail) = &detail {
+                    error!("{}: {detail}", self.place);
+                }
+                self.report(plan, Phase::Done, detail, true)
+            }
+            Err(error) => {
+                self.purpose = None;
+                let forget =
+                    |state: &mut journal::RoleState| state.work.iter_mut().for_each(|work| work.purpose = None);
+                if let Err(error) = self.journal.update(forget) {
+                    error!("{}: {error:#}", self.place);
+                }
+                self.say(plan, Phase::Failed, format!("{error:#}"), false);
+                Err(error)
+            }
         }
+    }
+
+    /// The last word of the release that runs, if it has one.
+    fn verify_again(&self) -> Result<()> {
+        let Some(program) = self.previous_verify() else { return Ok(()) };
+        self.enter(Phase::Verifying, self.config.command_timeout);
+        process::run(&program, &|| false).map(drop).context("verify")
     }
 
     fn start_again(&self, good: &Good) -> Result<(), StepError> {

@@ -6,7 +6,11 @@
 use anyhow::Result;
 use log::info;
 
-use crate::agent::{BoxRole, Outcome, StepError, plan::Plan};
+use crate::agent::{
+    BoxRole, Outcome, StepError,
+    plan::Plan,
+    with_lock::{self, Errand, Part},
+};
 
 /// Brings `plan`'s release to the box.
 pub fn deploy(box_role: &mut BoxRole<'_>, plan: &Plan) -> Outcome {
@@ -45,6 +49,26 @@ fn roll(box_role: &mut BoxRole<'_>, plan: &Plan) -> Result<(), StepError> {
     box_role.verify(plan)?;
     box_role.register(plan)?;
     box_role.finish(plan)
+}
+
+/// Takes the box out of its load balancers in all roles of `parts`, under locks as for a deploy, and sees to `errand`:
+/// `deployctl with-lock`. Whatever comes of it, the parts that are out come back: [`BoxRole::come_back`]; but not where
+/// the machine goes down.
+pub fn with_lock(parts: &mut [Part<'_>], errand: &Errand) -> Result<(), StepError> {
+    for Part { box_role, plan, .. } in parts.iter_mut() {
+        box_role.join(plan)?;
+    }
+    loop {
+        with_lock::take_locks(parts)?;
+        if with_lock::leave(parts)? {
+            break;
+        }
+    }
+    for Part { box_role, plan, .. } in parts.iter_mut() {
+        box_role.drain(plan)?;
+    }
+    errand.run(parts)?;
+    errand.reboot(parts)
 }
 
 /// Takes the box out of its load balancers, under a lock as for a deploy, and leaves it out: `deployctl out`.

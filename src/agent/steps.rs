@@ -33,6 +33,7 @@ impl BoxRole<'_> {
             joins: plan.joins,
             ttl: self.config.lock_ttl,
             interval: self.config.renew_interval(),
+            purpose: self.purpose.clone().filter(|_| !plan.joins),
         };
         self.heartbeat = Some(Heartbeat::start(subject, self.another_connection()?));
         if !plan.joins {

@@ -40,6 +40,7 @@ const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("sync", "deployctl sync"),
             ("out", "deployctl out -r app --reason \"looking at the disk\""),
             ("in", "deployctl in -r app"),
+            ("with-lock", "deployctl with-lock --reason \"kernel\" -- apt-get -y upgrade"),
             ("handle", "deployctl handle --foreground"),
         ],
     ),

@@ -1,11 +1,11 @@
 //! What is done on one machine: a box, the service's host, or where a token is made.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
 use crate::{
-    config::Scope,
+    config::{Scope, duration},
     names::{Environment, Role, Tag},
 };
 
@@ -51,6 +51,26 @@ pub struct InArgs {
     /// Why, for the log
     #[arg(long)]
     pub reason: Option<String>,
+}
+
+/// `with-lock`
+#[derive(Debug, Args)]
+pub struct WithLockArgs {
+    /// A role; again, or with commas, for more [default: every role of this box]
+    #[arg(short, long, value_delimiter = ',')]
+    pub role: Vec<Role>,
+    /// Why, for everybody who wonders
+    #[arg(long)]
+    pub reason: String,
+    /// How long the command may take before it is ended
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "1h")]
+    pub timeout: Duration,
+    /// Reboot afterwards; `sync` brings the box back after the boot
+    #[arg(long)]
+    pub reboot: bool,
+    /// What runs while the box is out; it has nothing to read
+    #[arg(last = true, value_name = "COMMAND", required_unless_present = "reboot")]
+    pub command: Vec<String>,
 }
 
 /// `init`

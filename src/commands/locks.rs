@@ -74,7 +74,7 @@ pub fn lines(style: Style, place: &Place, locks: &Locks, now: Timestamp) -> Vec<
                 Cell::plain(&age(now, &out.since)),
                 Cell::plain(&format!("{} ago", age(now, &out.renewed))),
                 Cell::plain(&out.deploy),
-                Cell::plain(out.reason.as_deref().unwrap_or_default()),
+                Cell::plain(out.reason.as_deref().or(out.purpose.as_deref()).unwrap_or_default()),
             ]
         }));
         drop_empty_column(&mut table, 1);

@@ -21,6 +21,7 @@ mod token;
 mod unlock;
 mod watch;
 mod why;
+mod with_lock;
 mod worker;
 
 use std::env;
@@ -46,6 +47,7 @@ pub fn log_level(cli: &Cli) -> LevelFilter {
             | Command::Sync
             | Command::Out(_)
             | Command::In(_)
+            | Command::WithLock(_)
             | Command::Service
             | Command::Worker(_)
     );
@@ -83,6 +85,7 @@ pub fn run(cli: &Cli) -> Result<Exit> {
         Command::Sync => sync::run(&configuration(cli)?),
         Command::Out(args) => out::take_out(&configuration(cli)?, args),
         Command::In(args) => out::bring_in(&configuration(cli)?, args),
+        Command::WithLock(args) => with_lock::run(&configuration(cli)?, args),
         Command::Worker(args) => worker::run(cli, args),
         Command::Service => service::run(configuration(cli)?),
         Command::CheckConfig => service::check(&configuration(cli)?),

@@ -185,6 +185,7 @@ impl Coordinator {
                 since: rfc3339(entry.since),
                 renewed: rfc3339(entry.renewed),
                 reason: entry.kept_out_reason,
+                purpose: entry.purpose,
             });
         }
         answer.out.sort_by(|a, b| a.name.cmp(&b.name));

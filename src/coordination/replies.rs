@@ -295,6 +295,7 @@ pub(super) struct OutEntry {
     pub renewed: i64,
     #[serde(rename = "hand")]
     pub kept_out_reason: Option<String>,
+    pub purpose: Option<String>,
 }
 
 impl OutEntry {

@@ -23,6 +23,9 @@ pub struct ManualRun {
     /// Why a person takes the box out until they bring it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the box goes out for, to come back by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
 }
 
 /// The zone of a box that works without a deploy.
@@ -158,6 +161,9 @@ pub struct RenewRequest<'a> {
     /// Why a person keeps it out.
     #[serde(rename = "hand", skip_serializing_if = "Option::is_none")]
     pub kept_out_reason: Option<&'a str>,
+    /// What the box is out for, where that is no deploy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<&'a str>,
     /// The epoch it remembers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<&'a str>,

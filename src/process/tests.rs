@@ -164,3 +164,21 @@ fn programs_on_path_are_found() {
     assert_eq!(find("no-such-program"), None);
     assert_eq!(find("/bin/sh"), None, "it is a path already");
 }
+
+#[test]
+fn of_what_a_person_waits_for_the_end_is_told_and_all_that_it_started_is_ended() {
+    assert!(run_attached(&sh(LONG, "exit 0"), &never).is_ok());
+    let failure = run_attached(&sh(LONG, "exit 7"), &never).unwrap_err();
+    assert_eq!((failure.code(), failure.to_string().ends_with("exit code 7")), (Some(7), true), "{failure}");
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
+    let begun = Instant::now();
+    let stopped = run_attached(&sh(LONG, &script), &|| fs::read_to_string(&file).is_ok_and(|pid| pid.contains('\n')));
+    assert!(matches!(stopped, Err(Failure::Interrupted { .. })), "{stopped:?}");
+    let pid = fs::read_to_string(&file).unwrap();
+    wait_for("the end of what it started", || gone(pid.trim()));
+    assert!(begun.elapsed() < LONG_GRACE, "TERM ends it at once");
+    let late = run_attached(&sh(Duration::from_millis(100), "sleep 1000"), &never);
+    assert!(matches!(late, Err(Failure::TimedOut { .. })), "{late:?}");
+}

@@ -12,4 +12,5 @@ mod rolling;
 mod stepping;
 mod verify;
 mod way_back;
+mod with_lock;
 mod zones;

@@ -83,6 +83,7 @@ fn an_emptied_redis_hears_whom_a_person_keeps_out() {
             ttl: 60_000,
             out: true,
             kept_out_reason: Some("new disk"),
+            purpose: None,
             epoch: None,
         };
         world.locks().renew(&says).unwrap();

@@ -190,6 +190,43 @@ fn a_box_that_a_person_keeps_out_stays_so_even_when_it_dies_but_no_longer_counts
 }
 
 #[test]
+fn a_box_that_is_out_for_a_reboot_is_gone_only_after_a_whole_lock_ttl() {
+    on_redis(|world| {
+        let reboots = ManualRun { purpose: Some("new kernel".to_owned()), ..hand(3) };
+        let mut a = world.stranger("a", "hand.a");
+        a.acquire_with(Duration::ZERO, Some(&reboots));
+        a.leave_with(Some(&reboots), &[]);
+        world.begin("d", &["a", "b", "c"], "1/3");
+        let mut b = world.worker("b", "d");
+        for _ in 0..3 {
+            world.look("d", &failed(&["a"]), &unheard());
+        }
+        assert_eq!((world.phase("d", "a"), world.out()), (Phase::Expected, vec!["a".to_owned()]));
+        assert!(!b.gets_lock(), "it counts");
+        look_until(world, &failed(&["a"]), &long_dead(), "a", Phase::Gone);
+        assert!(b.gets_lock());
+        // It boots after all, and says so before anything else.
+        a.held = None;
+        a.renew(None, true);
+        assert_eq!(world.out(), ["a"]);
+    });
+}
+
+#[test]
+fn what_a_box_was_out_for_is_told_until_that_is_over() {
+    on_redis(|world| {
+        let errand = ManualRun { purpose: Some("new kernel".to_owned()), ..hand(3) };
+        let mut a = world.stranger("a", "hand.a");
+        a.acquire_with(Duration::ZERO, Some(&errand));
+        a.leave_with(Some(&errand), &[]);
+        let told = || world.locks().locks().unwrap().out[0].purpose.clone();
+        assert_eq!(told().as_deref(), Some("new kernel"));
+        a.finish(Phase::Failed, false);
+        assert_eq!((told(), world.out()), (None, vec!["a".to_owned()]), "it stays out for another reason");
+    });
+}
+
+#[test]
 fn unlock_is_refused_while_the_holder_renews_and_frees_everything_after() {
     on_redis(|world| {
         world.begin("d", &["a", "b", "c"], "1/3");

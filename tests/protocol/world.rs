@@ -78,7 +78,7 @@ pub fn patient() -> Timeouts {
 }
 
 pub fn hand(size: u32) -> ManualRun {
-    ManualRun { size, max_parallel: "1/3".parse().unwrap(), zone: None, reason: None }
+    ManualRun { size, max_parallel: "1/3".parse().unwrap(), zone: None, reason: None, purpose: None }
 }
 
 pub fn alive(boxes: &[&str]) -> Members {
@@ -275,6 +275,7 @@ impl Worker {
             ttl: u64::try_from(self.ttl.as_millis()).unwrap(),
             out,
             kept_out_reason: None,
+            purpose: None,
             epoch: self.epoch.as_deref(),
         };
         let pulse = self.locks.renew(&renewal).unwrap();

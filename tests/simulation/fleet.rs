@@ -433,6 +433,7 @@ impl Fleet {
                 ttl: u64::try_from(ttl.as_millis())?,
                 out: says.out,
                 kept_out_reason: says.hand.as_deref(),
+                purpose: None,
                 epoch: says.epoch.as_deref(),
             })?),
             Ask::Finish { deploy, held, finish } => {

@@ -607,7 +607,7 @@ impl Worker {
         let zone = ManualRunZone::of(&self.fleet.name(self.at), &boxes, &self.fleet.zones());
         let kept_out = self.fleet.machine(self.at, |machine| machine.journal.kept_out.clone());
         let reason = kept_out.filter(|_| plan.kind == Kind::Manual);
-        Some(ManualRun { size, max_parallel: self.fleet.config.max_parallel, zone, reason })
+        Some(ManualRun { size, max_parallel: self.fleet.config.max_parallel, zone, reason, purpose: None })
     }
 
     async fn drain(&self) -> Result<(), StepError> {

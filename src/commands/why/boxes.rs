@@ -9,7 +9,7 @@ use super::{
     place,
 };
 use crate::{
-    api::{BoxRow, Deploy, LockRow, Phase},
+    api::{BoxRow, Deploy, FLEET_LOCK, LockRow, OutRow, Phase},
     names::BoxName,
     screen::{news, one_line},
 };
@@ -219,6 +219,9 @@ fn out_by_hand(facts: &Facts, name: &BoxName) -> Option<Reason> {
 
 fn left_out(facts: &Facts, name: &BoxName) -> Option<Reason> {
     let out = facts.out(name)?;
+    if let Some(purpose) = &out.purpose {
+        return Some(out_for(facts, out, purpose));
+    }
     let text = format!(
         "{name} is out of service for {}, since the deploy {}; it was heard of {} ago",
         facts.age(&out.since),
@@ -227,4 +230,19 @@ fn left_out(facts: &Facts, name: &BoxName) -> Option<Reason> {
     );
     let next = format!("there: `deployctl sync`; if it is beyond help: {}", facts.unlock(name));
     Some(Reason::new("out", text).next(next))
+}
+
+/// It comes back by itself, from what is no deploy.
+fn out_for(facts: &Facts, out: &OutRow, purpose: &str) -> Reason {
+    let text = format!("{} is out of service for {}, for this: {}", out.name, facts.age(&out.since), one_line(purpose));
+    let unlock = facts.unlock(&out.name);
+    if out.deploy == FLEET_LOCK {
+        return Reason::new("out_for", text)
+            .next(format!("it gives its place back when it has booted; if it is beyond help: {unlock}"));
+    }
+    if is_silent(facts.now, &out.renewed) {
+        let text = format!("{text}; it was heard of {} ago", facts.age(&out.renewed));
+        return Reason::new("out_for", text).next(format!("there: `deployctl sync`; if it is beyond help: {unlock}"));
+    }
+    Reason::new("out_for", text).next("nothing: it comes back when that is done")
 }

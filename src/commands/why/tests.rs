@@ -165,6 +165,24 @@ fn boxes_that_failed_are_lost_or_kept_out_use_up_locks() {
 }
 
 #[test]
+fn a_box_that_comes_back_by_itself_says_what_it_is_out_for() {
+    let out_for = |by: &str, seconds: i64| {
+        let mut out = out("box-3", None);
+        out["purpose"] = json!("new kernel");
+        out["deploy"] = json!(by);
+        out["renewed"] = json!((now() - jiff::SignedDuration::from_secs(seconds)).to_string());
+        answer(&[deploy(&[], json!({}))], locks(&[], &[out]))
+    };
+    let works = out_for("hand.box-3", 5);
+    assert_eq!(said(&works, None).last().unwrap(), "out_for: box-3 is out of service for 10m 0s, for this: new kernel");
+    assert_eq!(next(&works, None, "out_for"), "nothing: it comes back when that is done");
+    let silent = out_for("hand.box-3", 300);
+    assert!(next(&silent, None, "out_for").starts_with("there: `deployctl sync`"));
+    let reboots = out_for(crate::api::FLEET_LOCK, 300);
+    assert!(next(&reboots, None, "out_for").contains("deployctl unlock -r app -e staging --box box-3"));
+}
+
+#[test]
 fn many_boxes_are_counted() {
     let rows: Vec<Value> = (1..=9).map(|number| row(&format!("box-{number}"), "failed", "x")).collect();
     let answer = answer(&[deploy(&rows, json!({}))], json!({}));

@@ -30,7 +30,11 @@ for suffix, lock in pairs(all_locks(locks_for(size_of(id), doc.max_parallel))) d
   held[lock.box] = suffix
   heard[lock.box] = lock.renewed
 end
-for box, entry in pairs(outs) do heard[box] = math.max(heard[box] or 0, entry.renewed) end
+for box, entry in pairs(outs) do
+  -- One that is out for a reboot has said that it will be silent.
+  local until_when = entry.purpose and math.min(now, entry.renewed + arg.ttl) or entry.renewed
+  heard[box] = math.max(heard[box] or 0, until_when)
+end
 
 -- A box that failed and stays out has no worker that could renew: it is gone only when it has been dead for a whole
 -- lock_ttl, for its agent may just restart.

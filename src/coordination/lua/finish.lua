@@ -18,6 +18,11 @@ end
 if arg.running then redis.call('HSET', base .. 'running', arg.box, arg.running) end
 local held = redis.call('HDEL', of(arg.deploy, 'hold'), arg.box) == 1
 if mine and arg.in_service and not successor then redis.call('HDEL', base .. 'out', arg.box) end
+if mine and mine.purpose and not (arg.in_service or arg.quiet or successor) then
+  -- What it was out for is over; that it stays out is another matter.
+  mine.purpose = nil
+  redis.call('HSET', base .. 'out', arg.box, cjson.encode(mine))
+end
 if own then delete_lock(arg.suffix, arg.box) end
 if arg.token then end_token(arg.box, arg.token) end
 freed()

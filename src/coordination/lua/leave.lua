@@ -2,7 +2,8 @@
 -- Promises: from a yes on, the box stands in `out`; a yes is given only to the lock's owner, in a deploy that goes on,
 -- while fewer than n others are out, and of its zone fewer than its n (see zones.lua), and while the others that get requests, less those announced in `out`, are at least
 -- size - n in every load balancer that can count. A box that gets no requests skips that last check.
--- arg: box, deploy, suffix, token, ttl, hand = { size, max_parallel, reason, zone }, surveys = [{ key, me, in_service = […] }]
+-- arg: box, deploy, suffix, token, ttl, hand = { size, max_parallel, reason, purpose, zone },
+--      surveys = [{ key, me, in_service = […] }]
 
 local doc, hand = read('current'), arg.hand
 local lock = lock_at(arg.suffix)
@@ -46,7 +47,8 @@ for _, survey in ipairs(arg.surveys) do
 end
 
 local entry = { deploy = arg.deploy, token = arg.token, since = mine and mine.since or now, renewed = now, ttl = arg.ttl,
-                targets = targets, begun = arg.deploy, hand = hand and hand.reason or nil }
+                targets = targets, begun = arg.deploy, hand = hand and hand.reason or nil,
+                purpose = hand and hand.purpose or nil }
 redis.call('HSET', base .. 'out', arg.box, cjson.encode(entry))
 lock.renewed = now
 set_lock(arg.suffix, lock, arg.ttl)

@@ -2,8 +2,8 @@
 -- Promises: extends only what is the worker's own (by token); a lock that went missing comes back if its suffix is free,
 -- and the capacity too unless the box is out; an `out` entry that went missing comes back always, because the box is out
 -- whatever Redis remembers. A token that has ended (see `finish`) brings nothing back.
--- arg: box, deploy, phase, detail, epoch; ttl, out (the box is out), hand (why a person keeps it out); with a lock: suffix,
---      token
+-- arg: box, deploy, phase, detail, epoch; ttl, out (the box is out), hand (why a person keeps it out), purpose (what it is
+--      out for, where that is no deploy); with a lock: suffix, token
 
 local doc = read('current')
 local seen = epoch()
@@ -26,7 +26,8 @@ if arg.suffix and not finished then
 end
 local mine = out_entry(arg.box)
 if arg.out and not mine and not finished then
-  mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {}, begun = arg.deploy, hand = arg.hand }
+  mine = { deploy = arg.deploy, token = arg.token or '', since = now, targets = {}, begun = arg.deploy, hand = arg.hand,
+           purpose = arg.purpose }
 end
 if mine and mine.token == (arg.token or '') and not finished then
   mine.renewed, mine.ttl = now, arg.ttl

@@ -89,6 +89,7 @@ fn at_place(
                         dd {
                             "for " (age(now, &out.since))
                             @if let Some(reason) = &out.reason { ", by a person: " (one_line(reason)) }
+                            @if let Some(purpose) = &out.purpose { ", for this: " (one_line(purpose)) }
                         }
                     }
                 }

@@ -56,7 +56,7 @@ pub fn needs(status: &StatusAnswer) -> Vec<Need<'_>> {
             let place = Place { environment: place.environment.clone(), role: place.role.clone() };
             if out.reason.is_some() {
                 found.push(Need::KeptOut(place, out));
-            } else if !newest.is_some_and(|deploy| works_on(deploy, out)) {
+            } else if out.purpose.is_none() && !newest.is_some_and(|deploy| works_on(deploy, out)) {
                 found.push(Need::StaysOut(place, out));
             }
         }
@@ -118,6 +118,14 @@ mod tests {
     fn a_box_at_work_needs_nobody() {
         let boxes = json!([row("a", "starting"), row("b", "waiting")]);
         let status = status(json!({"state": "rolling", "boxes": boxes}), &json!([out("a", None)]));
+        assert_eq!(needs(&status), []);
+    }
+
+    #[test]
+    fn a_box_that_comes_back_by_itself_needs_nobody() {
+        let mut out = out("a", None);
+        out["purpose"] = json!("kernel");
+        let status = status(json!({"state": "deployed", "boxes": [row("a", "done")]}), &json!([out]));
         assert_eq!(needs(&status), []);
     }
 

@@ -151,6 +151,7 @@ fn no_text_of_people_or_containers_becomes_markup() {
         ttl: 60_000,
         out: true,
         kept_out_reason: None,
+        purpose: None,
         epoch: None,
     };
     worker.locks.renew(&says).unwrap();

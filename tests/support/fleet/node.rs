@@ -50,6 +50,13 @@ impl Box {
         run(&mut self.command(arguments))
     }
 
+    /// Puts a script in place of the program `name`, for commands that are started from now on.
+    pub fn replace_program(&mut self, name: &str, body: &str) {
+        let script = self.scope.script(&format!("{}/programs/{name}", self.name()), body);
+        let path = format!("{}:{}", script.parent().unwrap().display(), crate::support::path());
+        self.environment.push(("PATH".to_owned(), path));
+    }
+
     /// [`Box::deployctl`], not started yet.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.scope.command(DEPLOYCTL);
