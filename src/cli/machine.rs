@@ -141,7 +141,7 @@ pub struct TokenNewArgs {
     /// Whose it is: stands in the audit log
     #[arg(long)]
     pub name: String,
-    /// What it may do: read, publish, start, cancel, unlock, box; `start:staging` narrows one
+    /// What it may do: read, publish, start, approve, cancel, unlock, box, reboot; `start:staging` narrows one
     #[arg(long, value_name = "SCOPE", value_delimiter = ',', required = true)]
     pub can: Vec<Scope>,
     /// Keep the token in a new file of mode 0600 instead of printing it

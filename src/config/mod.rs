@@ -27,7 +27,7 @@ pub use self::{
     notify::{Delivery, Github, Gitlab, Notify, Slack, Target, Webhook},
     public_url::{PublicUrl, is_loopback},
     role::{CommandLb, Elb, Elbv2, Health, LoadBalancer, RoleConfig},
-    service::{Lasts, RolePolicy, ServiceConfig, Step, TrustedProxy},
+    service::{FleetLock, FleetLockGroup, Lasts, RolePolicy, ServiceConfig, Step, TrustedProxy, is_group},
     token::{Scope, Token, Verb},
     window::{Days, Hours, Window, Zone},
 };
@@ -183,6 +183,9 @@ impl Config {
         }
         if self.compose.as_ref().is_some_and(Vec::is_empty) {
             bail!("compose: write the program, for example [\"docker-compose\"], or leave the key out");
+        }
+        if let Some(Err(error)) = self.service.fleet_lock.as_ref().map(FleetLock::check) {
+            bail!("service.fleet_lock: {error}");
         }
         for (role, policy) in &self.service.roles {
             if policy.approvals.get() > 1 && policy.auto_promote {

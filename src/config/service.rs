@@ -1,6 +1,7 @@
 //! What the deployment service needs to know: where it is reached, and how a role travels through its environments.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     time::Duration,
@@ -10,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Notify, PublicUrl, duration, gate::Gate, token::Token, window::Window};
 use crate::{
-    names::{Environment, Role},
+    names::{Environment, Place, Role},
     parallel::MaxParallel,
 };
 
@@ -26,6 +27,8 @@ pub struct ServiceConfig {
     pub trusted_proxy: Option<TrustedProxy>,
     /// Who may call it. Empty: everybody who reaches the loopback address.
     pub tokens: Vec<Token>,
+    /// Answers clients of the `FleetLock` protocol (Zincati, say); nobody, where it is absent.
+    pub fleet_lock: Option<FleetLock>,
     /// Who is told of what happens to deploys.
     pub notify: Notify,
     /// The least time without a box that moves after which a deploy is called stuck.
@@ -35,7 +38,7 @@ pub struct ServiceConfig {
     #[serde(deserialize_with = "duration::deserialize")]
     pub join_timeout: Duration,
     /// Roles that differ from the defaults.
-    pub roles: std::collections::BTreeMap<Role, RolePolicy>,
+    pub roles: BTreeMap<Role, RolePolicy>,
 }
 
 impl Default for ServiceConfig {
@@ -45,10 +48,11 @@ impl Default for ServiceConfig {
             public_url: None,
             trusted_proxy: None,
             tokens: Vec::new(),
+            fleet_lock: None,
             notify: Notify::default(),
             stuck_after: Duration::from_secs(300),
             join_timeout: Duration::from_secs(300),
-            roles: std::collections::BTreeMap::new(),
+            roles: BTreeMap::new(),
         }
     }
 }
@@ -69,6 +73,58 @@ pub struct TrustedProxy {
     pub addresses: Vec<IpAddr>,
     /// The header that has the user's name.
     pub header: String,
+}
+
+/// Reboots that take their places from the same budget as deploys.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetLock {
+    /// What a client's group stands for.
+    pub groups: BTreeMap<String, FleetLockGroup>,
+}
+
+/// The places whose boxes may say that they are in the group; a box needs a place for its reboot in each that it is in.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetLockGroup {
+    /// Where.
+    pub environment: Environment,
+    /// What they run.
+    pub roles: BTreeSet<Role>,
+}
+
+impl FleetLock {
+    /// Every place that a group stands for.
+    #[must_use]
+    pub fn places(&self) -> BTreeSet<Place> {
+        self.groups.values().flat_map(FleetLockGroup::places).collect()
+    }
+
+    /// Names the group that no client can have, or that stands for nothing.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, group) in &self.groups {
+            if !is_group(name) {
+                return Err(format!("{name:?} is not a group of FleetLock: use a-z, A-Z, 0-9, . and -"));
+            }
+            if group.roles.is_empty() {
+                return Err(format!("the group {name} has no roles: name those that its boxes run"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FleetLockGroup {
+    /// In the order of their names, so that two that need several never wait for each other.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.roles.iter().map(|role| Place { environment: self.environment.clone(), role: role.clone() })
+    }
+}
+
+/// Whether a text is a group by the protocol: `^[a-zA-Z0-9.-]+$`.
+#[must_use]
+pub fn is_group(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
 }
 
 /// `service.roles.ROLE`: how a role's releases travel.

@@ -45,6 +45,8 @@ pub enum Verb {
     Unlock,
     /// What the worker on a box reports.
     Box,
+    /// Take and give back a place for a reboot, by the `FleetLock` protocol.
+    Reboot,
 }
 
 impl FromStr for Verb {
@@ -58,9 +60,10 @@ impl FromStr for Verb {
             "cancel" => Self::Cancel,
             "unlock" => Self::Unlock,
             "box" => Self::Box,
+            "reboot" => Self::Reboot,
             _ => {
                 return Err(format!(
-                    "{text:?} is not a scope: use read, publish, start, approve, cancel, unlock or box"
+                    "{text:?} is not a scope: use read, publish, start, approve, cancel, unlock, box or reboot"
                 ));
             }
         })
@@ -77,6 +80,7 @@ impl fmt::Display for Verb {
             Self::Cancel => "cancel",
             Self::Unlock => "unlock",
             Self::Box => "box",
+            Self::Reboot => "reboot",
         })
     }
 }

@@ -20,6 +20,7 @@
 //! | `zone_names` | the zones that boxes have or had since the last `begin`, set | with `zones` | – |
 //! | `counted` | what the counts were made from, text | every script | after 2 s: then they are made anew |
 //! | `out` | box → deploy, token, renewed, targets, `begun` (the deploy it left for); hash of JSON | `leave`, `renew`; `finish`, `end`, `unlock` remove | never |
+//! | `reboots` | box → id, purpose, since, `dead_since`: has a place for a reboot; hash of JSON | `reserve`; `release`, `reboots`, `unlock` remove | never |
 //! | `ended` | box → its last tokens that have ended | `finish`, `unlock` | – |
 //! | `running` | box → the tag it runs | `finish` | – |
 //! | `epoch` | id, run id of Redis, since; JSON | the first script that sees a new Redis | – |
@@ -112,6 +113,10 @@ impl PlaceKeys {
 
     pub(super) fn zones(&self) -> String {
         self.named("zones")
+    }
+
+    pub(super) fn reboots(&self) -> String {
+        self.named("reboots")
     }
 
     pub(super) fn running(&self) -> String {

@@ -32,9 +32,11 @@ pub use self::{
     records::{DeployRecord, SCHEMA, StepRecord, rfc3339},
     replies::{
         AcquireReply, BeginReply, Cancel, CancelReply, EndReply, GateReply, JoinReply, LeaveReply, PauseReply, Refusal,
-        RenewReply, UnlockReply,
+        RenewReply, ReserveReply, UnlockReply,
     },
-    requests::{Finish, GateStep, Held, ManualRun, ManualRunZone, Members, RenewRequest, Survey, Timeouts},
+    requests::{
+        Finish, GateStep, Held, ManualRun, ManualRunZone, Members, RenewRequest, Reservation, Survey, Timeouts,
+    },
 };
 use self::{keys::PlaceKeys, replies::GlanceReply, scripts::Script};
 use crate::{
@@ -151,6 +153,34 @@ impl Coordinator {
             Script::Unlock,
             &json!({"box": name, "force": force, "interval": ms(interval), "by": by, "reason": reason}),
         )
+    }
+
+    /// Asks for a place for a box's reboot.
+    pub fn reserve(&mut self, wanted: &Reservation<'_>) -> Result<ReserveReply> {
+        self.call(Script::Reserve, wanted)
+    }
+
+    /// Gives back the place of the client `id`; answers whose it was, if it had one.
+    pub fn release(&mut self, id: &str) -> Result<Option<BoxName>> {
+        #[derive(serde::Deserialize)]
+        struct Reply {
+            released: Option<BoxName>,
+        }
+        Ok(self.call::<Reply>(Script::Release, &json!({ "id": id }))?.released)
+    }
+
+    /// Takes back the places of boxes that have been dead for `ttl`; answers whose. Looks further apart than `look_gap`
+    /// prove nothing.
+    pub fn judge_reboots(&mut self, members: &Members, ttl: Duration, look_gap: Duration) -> Result<Vec<BoxName>> {
+        #[derive(serde::Deserialize)]
+        struct Reply {
+            gone: Option<Vec<BoxName>>,
+        }
+        let Members { alive, failed, left, .. } = members;
+        let args = json!({
+            "alive": alive, "failed": failed, "left": left, "ttl": ms(ttl), "look_gap": ms(look_gap),
+        });
+        Ok(self.call::<Reply>(Script::Reboots, &args)?.gone.unwrap_or_default())
     }
 
     /// Stops the deploy `id`, or the current one. Works without the service.

@@ -12,7 +12,7 @@ use super::{
     scripts::MOST_LOCKS,
 };
 use crate::{
-    api::{Deploy, LockRow, Locks as LocksAnswer, OutRow, Phase},
+    api::{Deploy, FLEET_LOCK, LockRow, Locks as LocksAnswer, OutRow, Phase},
     names::{BoxName, Zones},
 };
 
@@ -147,6 +147,17 @@ impl Coordinator {
         self.store.command(&["HEXISTS", &self.keys.out(), name.as_str()])
     }
 
+    /// The boxes that have a place for a reboot.
+    fn reboots(&mut self) -> Result<Vec<(BoxName, OutEntry)>> {
+        let texts: HashMap<String, String> = self.store.command(&["HGETALL", &self.keys.reboots()])?;
+        Ok(texts.into_iter().filter_map(|(name, text)| Some((name.parse().ok()?, OutEntry::read(&text)))).collect())
+    }
+
+    /// Whether any box has a place for a reboot.
+    pub fn has_reboots(&mut self) -> Result<bool> {
+        self.store.command(&["EXISTS", &self.keys.reboots()])
+    }
+
     /// Who holds which lock, and which boxes are out.
     pub fn locks(&mut self) -> Result<LocksAnswer> {
         let granted: Option<u32> = self.store.command(&["HGET", &self.keys.walk(), "top"])?;
@@ -187,6 +198,20 @@ impl Coordinator {
                 reason: entry.kept_out_reason,
                 purpose: entry.purpose,
             });
+        }
+        for (name, entry) in self.reboots()? {
+            match answer.out.iter_mut().find(|out| out.name == name) {
+                Some(out) => out.purpose = out.purpose.take().or(entry.purpose),
+                None => answer.out.push(OutRow {
+                    zone: zones.get(&name).cloned(),
+                    name,
+                    deploy: FLEET_LOCK.to_owned(),
+                    since: rfc3339(entry.since),
+                    renewed: rfc3339(entry.renewed),
+                    reason: None,
+                    purpose: entry.purpose,
+                }),
+            }
         }
         answer.out.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(answer)

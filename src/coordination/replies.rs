@@ -139,6 +139,20 @@ pub struct PauseReply {
     pub lasted: Option<u64>,
 }
 
+/// How `reserve` went.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReserveReply {
+    /// The box has a place.
+    pub reserved: bool,
+    /// It had one before.
+    #[serde(default)]
+    pub again: bool,
+    /// Else: what it would have to wait for, for people.
+    pub wait: Option<String>,
+    /// To be remembered.
+    pub epoch: String,
+}
+
 /// How `unlock` went.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct UnlockReply {

@@ -69,6 +69,30 @@ pub struct Survey {
     pub in_service: Vec<String>,
 }
 
+/// A place for a box's reboot.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reservation<'a> {
+    /// Whose.
+    #[serde(rename = "box")]
+    pub name: &'a BoxName,
+    /// What the client calls itself.
+    pub id: &'a str,
+    /// What for, for people.
+    pub purpose: &'a str,
+    /// Live matching boxes, where no deploy rolls.
+    pub size: u32,
+    /// How many of them may be out.
+    pub max_parallel: MaxParallel,
+    /// The box's zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ManualRunZone>,
+    /// In a new epoch nothing is granted for so many milliseconds.
+    pub settle: u64,
+    /// The epoch that the caller remembers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<&'a str>,
+}
+
 /// How a box's part in a deploy ends.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Finish {

@@ -43,6 +43,12 @@ pub enum Script {
     End,
     /// Frees a box's lock by force.
     Unlock,
+    /// Asks for a place for a reboot.
+    Reserve,
+    /// Gives it back.
+    Release,
+    /// Takes it back from the dead.
+    Reboots,
     /// Puts a deploy behind the one that rolls.
     Queue,
     /// Says how the gates before the start went.
@@ -71,6 +77,9 @@ impl Script {
             Self::Glance => include_str!("lua/glance.lua"),
             Self::End => include_str!("lua/end.lua"),
             Self::Unlock => include_str!("lua/unlock.lua"),
+            Self::Reserve => include_str!("lua/reserve.lua"),
+            Self::Release => include_str!("lua/release.lua"),
+            Self::Reboots => include_str!("lua/reboots.lua"),
             Self::Queue => include_str!("lua/queue.lua"),
             Self::Gates => include_str!("lua/gates.lua"),
             Self::Look => include_str!("lua/look.lua"),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -85,6 +86,18 @@ impl Auth {
 
     /// Who sent this request.
     pub fn caller(&self, request: &Request) -> ApiResult<Caller> {
+        self.caller_who_shows(request, request.header("authorization").and_then(bearer))
+    }
+
+    /// Who sent this request, of a client that can show a token only as the password in its URL. Not for what a browser
+    /// may be made to send: it would show a password that it remembers.
+    pub fn caller_by_password(&self, request: &Request) -> ApiResult<Caller> {
+        let header = request.header("authorization");
+        let shown = header.and_then(|header| bearer(header).map(str::to_owned).or_else(|| password(header)));
+        self.caller_who_shows(request, shown.as_deref())
+    }
+
+    fn caller_who_shows(&self, request: &Request, shown: Option<&str>) -> ApiResult<Caller> {
         let claimed = request.header("deployctl-by").and_then(claim);
         if self.tokens.is_empty() {
             if from_a_web_page(request) {
@@ -96,7 +109,7 @@ impl Auth {
             // Nobody poses as the service: the audit log must tell what it did by itself.
             return Ok(Caller { token: None, claimed: claimed.filter(|name| name != SERVICE) });
         }
-        let Some(shown) = request.header("authorization").and_then(bearer) else {
+        let Some(shown) = shown else {
             return Err(ApiError::new(
                 ErrorKind::Unauthorized,
                 "send a token: Authorization: Bearer … (DEPLOYCTL_TOKEN)",
@@ -175,6 +188,13 @@ fn digest(hex: &str) -> Option<[u8; 32]> {
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The password of [basic authentication](https://www.rfc-editor.org/rfc/rfc7617).
+fn password(header: &str) -> Option<String> {
+    let (scheme, encoded) = header.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()).ok())??;
+    Some(String::from_utf8(decoded).ok()?.split_once(':')?.1.to_owned())
 }
 
 /// The user and host that a caller says they are: a help for people, no proof.
@@ -319,6 +339,15 @@ mod tests {
         let config = ServiceConfig { tokens: vec![token], ..ServiceConfig::default() };
         let error = Auth::new(&config).err().unwrap().to_string();
         assert!(error.contains("ci") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn the_password_is_what_stands_behind_the_first_colon() {
+        assert_eq!(password("Basic bm9kZTpzOmNyZXQ="), Some("s:cret".to_owned()));
+        assert_eq!(password("basic OnRva2Vu"), Some("token".to_owned()));
+        for none in ["Basic", "Basic !", "Basic bm9kZQ==", "Bearer bm9kZTpzOmNyZXQ="] {
+            assert_eq!(password(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub fn answer(service: &Service, request: &Request) -> Response {
     let response = match path[..] {
         // A load balancer that asks whether the service lives has no token.
         ["healthz"] if request.method == "GET" => Ok(health(service)),
+        // Its clients know neither our tokens nor the shape of our errors.
+        ["v1", "pre-reboot"] => Ok(handlers::fleet_lock::pre_reboot(service, request)),
+        ["v1", "steady-state"] => Ok(handlers::fleet_lock::steady_state(service, request)),
         // A browser shows a session, and no token.
         _ => match page::answer(service, request, &path) {
             Some(response) => Ok(response),

@@ -26,6 +26,11 @@ fn places() -> Vec<(&'static str, Value)> {
         ("roles.*.health.", json!({"roles": {"app": {"load_balancers": [], "health": {}}}})),
         ("service.", json!({"service": {}})),
         ("service.trusted_proxy.", json!({"service": {"trusted_proxy": {"addresses": [], "header": "a"}}})),
+        ("service.fleet_lock.", json!({"service": {"fleet_lock": {"groups": {}}}})),
+        (
+            "service.fleet_lock.groups.*.",
+            json!({"service": {"fleet_lock": {"groups": {"app": {"environment": "production", "roles": ["app"]}}}}}),
+        ),
         ("service.notify[].", notify(json!({"command": ["a"]}))),
         ("service.notify[].slack.", notify(json!({"slack": {"url_file": "a"}}))),
         ("service.notify[].webhook.", notify(json!({"webhook": {"url": "https://a", "secret_file": "b"}}))),

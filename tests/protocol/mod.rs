@@ -12,6 +12,7 @@ mod leaving;
 mod looks;
 mod owning;
 mod pausing;
+mod rebooting;
 mod remaining;
 mod starting;
 mod stepping;

@@ -5,6 +5,7 @@ mod approval;
 mod blame;
 mod events;
 mod failures;
+mod fleet_lock;
 mod limits;
 mod listener;
 mod marks;

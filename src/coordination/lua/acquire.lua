@@ -40,8 +40,8 @@ if not mine then
   if cancel then return reply({ stop = 'cancelled', cancel = cancel }) end
   local wait = not_yet
   if not wait and now < settled.since + arg.settle then wait = 'Redis restarted; every box says first where it stands' end
-  -- By hand, another size counts than what this was found with.
-  if not wait and not suffix and not hand then wait = redis.call('GET', base .. 'full') or nil end
+  -- By hand, another size counts than what this was found with; and who reboots counts already.
+  if not wait and not suffix and not hand and not reboot_of(arg.box) then wait = redis.call('GET', base .. 'full') or nil end
   -- A lock that is left from an earlier deploy is no place in this one.
   if not wait and step and suffix and lock.deploy ~= arg.deploy and step_is_full() then wait = step_name(doc) end
   if wait then

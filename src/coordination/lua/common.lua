@@ -252,6 +252,18 @@ local function all_out()
   return found
 end
 
+-- Boxes that have a place for a reboot: see reserve.lua.
+local function reboot_of(box)
+  local text = redis.call('HGET', base .. 'reboots', box)
+  return text and entry_from(text) or nil
+end
+
+local function all_reboots()
+  local flat, found = redis.call('HGETALL', base .. 'reboots'), {}
+  for at = 1, #flat, 2 do found[flat[at]] = entry_from(flat[at + 1]) end
+  return found
+end
+
 local function set_lock(suffix, lock, ttl)
   redis.call('SET', base .. 'lock:' .. suffix, cjson.encode(lock), 'PX', ttl)
 end

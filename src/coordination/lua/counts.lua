@@ -1,7 +1,7 @@
 -- How many boxes use up capacity is kept, not counted: a grant costs the same however many boxes there are. Three sorted
 -- sets hold boxes by the time until which each counts:
---   used    holds a lock, is out, or failed in the deploy that rolls
---   away    is out
+--   used    holds a lock, is out, has a place for a reboot, or failed in the deploy that rolls
+--   away    is out, or has a place for a reboot
 --   taking  has a lock of the deploy that rolls, and has not begun under it
 -- and as many for each zone (see zones.lua), `used:ZONE`, with the boxes of that zone alone.
 -- The truth is in the locks, in `out` and in the rows. Whoever changes those of a box calls `weigh(box)` afterwards. When
@@ -34,8 +34,9 @@ local function lives_until(suffix)
 end
 
 -- Until when a box counts in each of the SETS. A box that waits under a lock, out from an earlier deploy, has not begun.
-local function weights(id, row, entry, lock, lives)
-  local away = entry and out_until(id, entry, row) or 0
+-- A place for a reboot is no verdict on the box: it counts for long, and not for ever.
+local function weights(id, row, entry, lock, lives, reboot)
+  local away = math.max(entry and out_until(id, entry, row) or 0, reboot and now + KEPT or 0)
   local used = row and row.phase == 'failed' and FOREVER or math.max(away, lives)
   local begins = lock and lock.deploy == id and row and UNFINISHED[row.phase] and not TAKES[row.phase]
     and (not entry or entry.begun == id)
@@ -45,7 +46,7 @@ end
 -- Writes down how `box` counts.
 local function weigh(box)
   local id, zone, suffix, lock = rolling_id(), zone_of(box), own_lock(box)
-  local counts = weights(id, row_of(id, box), out_entry(box), lock, suffix and lives_until(suffix) or 0)
+  local counts = weights(id, row_of(id, box), out_entry(box), lock, suffix and lives_until(suffix) or 0, reboot_of(box))
   local function write(set, until_when)
     if until_when >= now then
       redis.call('ZADD', base .. set, until_when, box)
@@ -60,13 +61,14 @@ local function weigh(box)
 end
 
 -- The boxes that may count, each with its lock and until when that lives.
-local function boxes_of(id, locks, outs)
+local function boxes_of(id, locks, outs, reboots)
   local boxes = {}
   for suffix, lock in pairs(locks) do
     local found, lives = boxes[lock.box] or { lives = 0 }, lives_until(suffix)
     if lives > found.lives then boxes[lock.box] = { lock = lock, lives = lives } end
   end
   for box in pairs(outs) do boxes[box] = boxes[box] or { lives = 0 } end
+  for box in pairs(reboots) do boxes[box] = boxes[box] or { lives = 0 } end
   for _, box in ipairs(redis.call('SMEMBERS', of(id, 'failed'))) do boxes[box] = boxes[box] or { lives = 0 } end
   return boxes
 end
@@ -88,14 +90,14 @@ end
 
 -- Makes all of it anew from the truth.
 local function recount(n)
-  local id, locks, outs = rolling_id(), all_locks(n), all_out()
+  local id, locks, outs, reboots = rolling_id(), all_locks(n), all_out(), all_reboots()
   local found, zones = { used = {}, away = {}, taking = {}, free = {} }, {}
   if zone_count > 0 then zones = redis.call('SMEMBERS', base .. 'zone_names') end
   for _, zone in ipairs(zones) do
     for _, set in ipairs(SETS) do found[set .. ':' .. zone] = {} end
   end
-  for box, of_box in pairs(boxes_of(id, locks, outs)) do
-    local counts = weights(id, row_of(id, box), outs[box], of_box.lock, of_box.lives)
+  for box, of_box in pairs(boxes_of(id, locks, outs, reboots)) do
+    local counts = weights(id, row_of(id, box), outs[box], of_box.lock, of_box.lives, reboots[box])
     local zone = zone_of(box)
     for set, lasts in pairs(counts) do
       local of_zone = found[set .. ':' .. zone]
@@ -163,6 +165,12 @@ local function free_suffix(n)
     if not lock_at(suffix) then return suffix end
   end
   return nil
+end
+
+local function end_reboot(box)
+  redis.call('HDEL', base .. 'reboots', box)
+  freed()
+  weigh(box)
 end
 
 -- Steps -----------------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ for box, entry in pairs(outs) do
   heard[box] = math.max(heard[box] or 0, until_when)
 end
 
+-- One that reboots is awaited as long as it has its place: see `reboots`.
+for box in pairs(all_reboots()) do heard[box] = now end
+
 -- A box that failed and stays out has no worker that could renew: it is gone only when it has been dead for a whole
 -- lock_ttl, for its agent may just restart.
 local function is_gone(box, phase, last)

@@ -1,4 +1,4 @@
--- unlock: a person frees a box's lock and takes it out of `out`.
+-- unlock: a person frees a box's lock and its place for a reboot, and takes it out of `out`.
 -- Promises: refused while the holder renews, unless by force.
 -- arg: box, force, interval (ms between renewals), by, reason
 
@@ -12,7 +12,8 @@ for _, lock in pairs(locks) do
     renewed = math.max(renewed, lock.renewed)
   end
 end
-if not mine and not held then return reply({ refused = 'nothing' }) end
+local reboots = reboot_of(arg.box)
+if not mine and not held and not reboots then return reply({ refused = 'nothing' }) end
 if now - renewed <= 3 * arg.interval and not arg.force then
   return reply({ refused = 'renewed', ago = now - renewed })
 end
@@ -24,6 +25,7 @@ for suffix, lock in pairs(locks) do
 end
 if mine and mine.token and mine.token ~= '' then end_token(arg.box, mine.token) end
 redis.call('HDEL', base .. 'out', arg.box)
+redis.call('HDEL', base .. 'reboots', arg.box)
 freed()
 if doc then
   local row = row_of(doc.id, arg.box)

@@ -29,7 +29,8 @@ local function set_zone(box, zone)
   add_to_zone(id, zone, row and row.phase, 1)
 end
 
--- Of all boxes that live, before a deploy begins. Who is gone is forgotten, unless it is out or has a lock still.
+-- Of all boxes that live, before a deploy begins. Who is gone is forgotten, unless it is out, reboots, or has a
+-- lock still.
 local function set_zones(boxes, zones)
   local lives = {}
   for _, box in ipairs(boxes) do
@@ -37,7 +38,7 @@ local function set_zones(boxes, zones)
     if zones[box] then set_zone(box, zones[box]) elseif zone_of(box) ~= '' then redis.call('HDEL', base .. 'zones', box) end
   end
   for _, box in ipairs(redis.call('HKEYS', base .. 'zones')) do
-    if not lives[box] and not out_entry(box) and not own_lock(box) then redis.call('HDEL', base .. 'zones', box) end
+    if not lives[box] and not out_entry(box) and not own_lock(box) and not reboot_of(box) then redis.call('HDEL', base .. 'zones', box) end
   end
   for _, zone in ipairs(redis.call('SMEMBERS', base .. 'zone_names')) do
     for _, set in ipairs(SETS) do redis.call('DEL', base .. set .. ':' .. zone) end

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod deploys;
 pub mod events;
+pub mod fleet_lock;
 pub mod freezes;
 pub mod locks;
 pub mod pauses;

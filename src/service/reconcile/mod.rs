@@ -14,6 +14,7 @@ mod finalize;
 mod gates;
 mod gates_now;
 mod promotion;
+mod reboots;
 mod repeated_gates;
 
 use std::{
@@ -102,6 +103,7 @@ impl Service {
             self.log_once(&place.to_string(), self.look(&place, members_age));
             self.log_once(&format!("gates of {place}"), self.judge_by_gates(&place));
         }
+        self.log_once("reboots", self.judge_reboots(members_age));
         let open: BTreeSet<String> = self.store.all_open()?.into_iter().collect();
         self.notice_lost(&open)?;
         for id in &open {
