@@ -232,7 +232,9 @@ impl BoxRole<'_> {
     fn restore(&mut self, good: &Good) -> Result<()> {
         let health = self.setup_of(good).health;
         let within = self.config.command_timeout + health.timeout + health.stable_for;
-        self.enter(Phase::Starting, within);
+        // An engine that does not answer now is waited for below.
+        let stop = self.project.time_to_stop().unwrap_or_default();
+        self.enter(Phase::Starting, within + stop);
         // The engine may be restarting: that is worth waiting for, a container that does not work is not.
         let patience = self.config.command_timeout.min(Duration::from_secs(120));
         let is_transient = |error: &StepError| matches!(error, StepError::Box(_));

@@ -229,7 +229,7 @@ impl BoxRole<'_> {
     /// Starts the new container, and waits until it is healthy and stable.
     pub(crate) fn start(&mut self, plan: &Plan) -> Result<(), StepError> {
         let within = self.config.command_timeout + self.role.health.timeout + self.role.health.stable_for;
-        self.enter(Phase::Starting, within);
+        self.enter(Phase::Starting, within + self.project.time_to_stop()?);
         self.engine = self
             .project
             .watch_engine()

@@ -50,6 +50,8 @@ pub struct Container {
     /// How long its `HEALTHCHECK` lets it fail after a start, or does not ask it: the longer of `start_period` and
     /// `interval`. Zero without a `HEALTHCHECK`.
     pub unasked_for: Duration,
+    /// How long it may take to stop before it is killed.
+    pub stops_within: Duration,
     pub(super) created: Option<Timestamp>,
     pub(super) number: String,
 }
@@ -162,7 +164,12 @@ struct RawHealth {
 struct RawConfig {
     labels: Option<BTreeMap<String, String>>,
     healthcheck: Option<RawHealthcheck>,
+    /// Seconds; below 0 it is never killed.
+    stop_timeout: Option<i64>,
 }
+
+/// How long the engine waits for a container that says nothing of it.
+const STOP: Duration = Duration::from_secs(10);
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -208,6 +215,11 @@ impl Inspected {
             health,
             probes,
             unasked_for,
+            stops_within: self
+                .config
+                .stop_timeout
+                .and_then(|s| u64::try_from(s).ok())
+                .map_or(STOP, Duration::from_secs),
             created: self.created.parse().ok(),
             number: label("container-number"),
         })
@@ -231,6 +243,7 @@ pub(super) fn example(service: &str, state: ContainerState) -> Container {
         health: None,
         probes: Vec::new(),
         unasked_for: Duration::ZERO,
+        stops_within: STOP,
         created: None,
         number: "1".to_owned(),
     }
@@ -261,6 +274,7 @@ mod tests {
         assert_eq!((container.name.as_str(), container.service.as_str()), ("a_app_1", "app"));
         assert_eq!((container.state, container.exit_code, container.restarts), (ContainerState::Exited, 137, 2));
         assert!(container.oom_killed);
+        assert_eq!(container.stops_within, STOP);
         assert_eq!(container.health, Some(HealthState::Unhealthy));
         assert_eq!(container.probes, [Probe { exit_code: 1, output: "no\n".to_owned() }]);
     }

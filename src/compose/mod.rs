@@ -221,6 +221,7 @@ impl Project {
         // Neither version starts one that somebody paused.
         let recreate = recreate || containers.iter().any(|container| container.state == ContainerState::Paused);
         let mut program = self.compose().up(&rendered.text(), rendered.vars(), recreate);
+        program.timeout += time_to_stop(&containers);
         // Version 1 has no such flag, and fetches nothing that is here.
         if rendered.is_by_version_2() {
             program.argv.extend(["--pull", "never"].map(Into::into));
@@ -229,6 +230,11 @@ impl Project {
             Ok(_) => Ok(before),
             Err(failure) => Err(UpFailure::of(failure, &rendered.mask())),
         }
+    }
+
+    /// How long the containers that run here may take to stop, beside what starting others takes.
+    pub fn time_to_stop(&self) -> Result<Duration> {
+        Ok(time_to_stop(&self.containers()?))
     }
 
     /// The watched container, if there is one.
@@ -292,6 +298,12 @@ impl Project {
 fn orphans<'a>(containers: &'a [Container], rendered: &'a Rendered) -> impl Iterator<Item = &'a Container> {
     let counts = rendered.counts();
     containers.iter().filter(|container| !counts.is_empty() && !counts.contains_key(&container.service))
+}
+
+/// One after the other, as dependent services do.
+fn time_to_stop(containers: &[Container]) -> Duration {
+    let running = containers.iter().filter(|container| container.state == ContainerState::Running);
+    running.map(|container| container.stops_within).sum()
 }
 
 /// Compose's warnings of variables that became blank: the release may start, and do something else. Its other warnings are

@@ -18,7 +18,7 @@ const HEADER: &str = "fleet-lock-protocol: true";
 fn send(port: u16, path: &str, headers: &[&str], body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let headers = headers.iter().flat_map(|header| [*header, "\r\n"]).collect::<String>();
     let length = body.len();
     write!(
         stream,

@@ -54,11 +54,16 @@ impl Lab {
     }
 
     fn project(&self, version: Version) -> Project {
+        self.project_within(version, "60s")
+    }
+
+    /// With this `command_timeout`.
+    fn project_within(&self, version: Version, command_timeout: &str) -> Project {
         let config = serde_json::json!({
             "compose": version.program(&self.scope),
             "compose_dir": self.scope.dir().join("compose"),
             "state_dir": self.scope.dir().join("state"),
-            "command_timeout": "60s",
+            "command_timeout": command_timeout,
             "roles": {"app": {"load_balancers": [], "project": self.scope.name()}}
         });
         Project::new(&Config::parse(&config.to_string()).unwrap(), &"app".parse().unwrap()).unwrap()

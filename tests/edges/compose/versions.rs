@@ -131,6 +131,17 @@ with_both! {
         project.wait_healthy(&again, &health(), &before, None, &never).unwrap();
     };
 
+    a_container_may_take_its_grace_period_to_stop_whatever_command_timeout_is => |version| {
+        let lab = Lab::new();
+        // Nothing that is sent to it before SIGKILL ends it.
+        lab.file("    stop_signal: SIGWINCH\n    stop_grace_period: 14s\n");
+        let project = lab.project_within(version, "12s");
+        lab.push("v1", Behaviour::Good);
+        lab.push("v2", Behaviour::Good);
+        deploy(&project, "v1").unwrap();
+        deploy(&project, "v2").unwrap();
+    };
+
     a_container_that_was_paused_is_made_anew => |version| {
         let lab = Lab::new();
         lab.push("v1", Behaviour::Good);
