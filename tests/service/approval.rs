@@ -81,6 +81,23 @@ fn a_gate_that_cannot_be_asked_is_passed_by_who_insists_only() {
 }
 
 #[test]
+fn a_promotion_asks_anew_whatever_the_gate_said_before() {
+    require!("redis-server", "serf");
+    let scope = Scope::new();
+    let (asked, bad) = (scope.dir().join("asked"), scope.dir().join("bad"));
+    let gate = scope.script("orders", &format!("touch {}; test ! -e {}", asked.display(), bad.display()));
+    let service = by_hand(&scope, json!({ "gates": [{ "when": "bake", "command": [gate] }] }));
+    staged(&service, "v1");
+    wait_waiting(&service, "the gate has passed", |waits| asked.exists() && waits.to_string().contains("approval"));
+    std::fs::write(&bad, "").unwrap();
+    let (status, refused) = promote(&service, json!({}));
+    assert_eq!((status, kind(&refused)), (409, "gate"), "{refused}");
+    std::fs::remove_file(&bad).unwrap();
+    let (status, promoted) = promote(&service, json!({}));
+    assert_eq!((status, &promoted["tag"]), (202, &json!("v1")), "{promoted}");
+}
+
+#[test]
 fn a_slow_gate_keeps_a_person_waiting_for_a_while_only() {
     require!("redis-server", "serf");
     let scope = Scope::new();

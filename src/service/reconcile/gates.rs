@@ -85,14 +85,6 @@ pub fn every(gate: &Gate) -> Duration {
     every.unwrap_or(Duration::from_secs(15))
 }
 
-/// How long a gate may take to answer.
-pub fn longest(gate: &Gate, command_timeout: Duration) -> Duration {
-    match gate {
-        Gate { prometheus: None, compare: None, .. } => command_timeout,
-        Gate { .. } => PROMETHEUS_PATIENCE,
-    }
-}
-
 /// A gate's program: the usual variables, the names of who serves what, and the deploy's JSON to read. A list that is too
 /// long for a variable is left out; the JSON has it.
 fn program(

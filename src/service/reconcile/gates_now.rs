@@ -1,5 +1,5 @@
-//! Gates on behalf of a person who waits for the answer: what the watch has heard lately counts, and what it has not asked
-//! is asked now.
+//! Gates on behalf of a person who waits for the answer: they are asked now. What the watch hears meanwhile counts, and what
+//! it heard before does not: the person has seen what is wrong since.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::service::{
     Service,
     api_error::{ApiError, ApiResult, ErrorKind},
     reconcile::{
-        gates::{self, Reading},
+        gates::Reading,
         repeated_gates::{Judged, lease},
     },
 };
@@ -32,9 +32,9 @@ impl Service {
         if judged.kind == Kind::Rollback {
             return Ok(());
         }
-        let deadline = Instant::now() + PERSON_WAITS;
+        let asked = Instant::now();
         for (number, gate) in self.gates_of(place, When::Bake).chain(self.gates_of(place, When::Roll)) {
-            if let Some(why) = self.objection(&gate, number, place, judged, deadline)? {
+            if let Some(why) = self.objection(&gate, number, place, judged, asked)? {
                 let Place { environment, role } = place;
                 let text = format!(
                     "a gate in {environment} does not let {role}:{} pass: {why}; wait until it does, or --force",
@@ -57,16 +57,14 @@ impl Service {
         number: usize,
         place: &Place,
         judged: &Judged,
-        deadline: Instant,
+        asked: Instant,
     ) -> Result<Option<String>> {
         let key = (judged.id.clone(), number);
-        // As old as an answer can become while the watch asks again and again.
-        let lately = gates::every(gate) + gates::longest(gate, self.config.command_timeout);
         loop {
-            if let Some(heard) = self.gate_results().get(&key).filter(|heard| heard.age() < lately) {
+            if let Some(heard) = self.gate_results().get(&key).filter(|heard| heard.age() < asked.elapsed()) {
                 return Ok(heard.objection().map(str::to_owned));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = PERSON_WAITS.saturating_sub(asked.elapsed());
             if left.is_zero() {
                 return Ok(Some("it is being asked, and has not answered yet".to_owned()));
             }
