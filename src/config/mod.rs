@@ -194,6 +194,16 @@ impl Config {
             if policy.approvals.get() > 1 && self.service.tokens.is_empty() {
                 bail!("service.roles.{role}.approvals: only tokens tell people apart: write service.tokens");
             }
+            // One for a mistyped environment would leave the one that was meant open.
+            let strays = |window: &&Window| !policy.environments.contains(&window.environment);
+            if let Some(window) = policy.windows.iter().find(strays).filter(|_| !policy.environments.is_empty()) {
+                let known: Vec<&str> = policy.environments.iter().map(AsRef::as_ref).collect();
+                bail!(
+                    "service.roles.{role}.windows: {} is none of its environments: {}",
+                    window.environment,
+                    known.join(", ")
+                );
+            }
             for gate in &policy.gates {
                 let kinds = [
                     gate.command.is_some(),

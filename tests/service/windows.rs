@@ -130,8 +130,10 @@ fn a_window_that_cannot_be_read_is_named() {
         (json!({ "environment": "production", "days": "Mo-Th" }), "Mo-Th"),
         (json!({ "environment": "production", "hours": "9 to 5" }), "9 to 5"),
         (json!({ "days": "Mon" }), "environment"),
+        (json!({ "environment": "prodction" }), "prodction is none of its environments: staging, production"),
     ] {
-        let config = json!({ "service": { "roles": { "app": { "windows": [window] } } } });
+        let app = json!({ "environments": ["staging", "production"], "windows": [window] });
+        let config = json!({ "service": { "roles": { "app": app } } });
         let config = scope.file("bad.json", &config.to_string());
         let refused = run(scope.command(DEPLOYCTL).arg("--config").arg(config).arg("check-config"));
         assert_eq!(refused.code, Some(2), "{refused}");
