@@ -251,7 +251,10 @@ impl BoxRole<'_> {
         let zone = ManualRunZone::of(&self.name, &boxes, &zones);
         let reason = (plan.kind == Kind::Manual).then(|| self.journal.state().kept_out.clone()).flatten();
         let purpose = self.purpose.clone();
-        Ok(Some(ManualRun { size, max_parallel: self.config.max_parallel, zone, reason, purpose }))
+        // Work on machines has one budget with the deploys: the last one says how large it is.
+        let last = if purpose.is_some() { self.locks.current()? } else { None };
+        let max_parallel = last.map_or(self.config.max_parallel, |deploy| deploy.max_parallel);
+        Ok(Some(ManualRun { size, max_parallel, zone, reason, purpose }))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 pub struct ManualRun {
     /// Live matching boxes.
     pub size: u32,
-    /// The box's own `max_parallel`.
+    /// The box's own `max_parallel`; for work on the machine that of the last deploy, where there was one.
     pub max_parallel: MaxParallel,
     /// The box's zone, where the live matching boxes are in more than one.
     #[serde(skip_serializing_if = "Option::is_none")]

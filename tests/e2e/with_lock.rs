@@ -28,6 +28,27 @@ fn wait_says(process: &Process, words: &str) {
 }
 
 #[test]
+fn the_budget_is_that_of_the_deploys_whatever_a_box_has_for_itself() {
+    require_fleet!();
+    let fleet = Fleet::builder().boxes(2).switchboard().config(json!({ "max_parallel": 2 })).start();
+    fleet.deployed("v1");
+    let (node, other) = (fleet.node(1), fleet.node(2));
+    let (script, go) = errand(&fleet, node, 0);
+    let script = script.display().to_string();
+    let mut first = fleet.scope.start("first", &mut node.command(&["with-lock", "--reason", "disk", "--", &script]));
+    wait_says(&first, "to the terminal");
+    let mut second = fleet.scope.start("second", &mut other.command(&["with-lock", "--reason", "disk", "--", "true"]));
+    wait_says(&second, "waits for 1 of 1 lock: box-1");
+    assert!(other.in_service());
+    fs::write(&go, "").unwrap();
+    for process in [&mut first, &mut second] {
+        process.wait(SOON);
+        assert_eq!(process.code(), Some(0), "{}", process.log());
+    }
+    fleet.at_rest();
+}
+
+#[test]
 fn a_command_runs_while_the_box_is_out_and_deploys_wait_for_it() {
     require_fleet!();
     let fleet = Fleet::builder().boxes(2).switchboard().start();
