@@ -45,7 +45,12 @@ pub fn unfreeze(config: &Config, args: &UnfreezeArgs) -> Result<Exit> {
     let freeze =
         NewFreeze { environment: environment.clone(), role: role.cloned(), reason: args.reason.clone(), until: None };
     let what = what(environment, role);
-    let was = if service.unfreeze(&freeze)? { "is not frozen any more" } else { "was not frozen" };
+    let was_frozen = service.unfreeze(&freeze)?;
+    if !was_frozen {
+        // Refuses a name that nothing has: the environment that was meant may be frozen.
+        service.status(role, Some(environment))?;
+    }
+    let was = if was_frozen { "is not frozen any more" } else { "was not frozen" };
     let mut lines = vec![format!("{what} {was}")];
     let others = service.freezes()?.into_iter().filter(|other| other.environment == *environment);
     lines.extend(others.map(|other| {

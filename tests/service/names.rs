@@ -38,9 +38,13 @@ fn who_stops_what_is_nowhere_is_told_what_there_is() {
         assert_eq!(said.code, Some(1), "{said}");
         said.one_line(&["the role \"nosuch\"", "known are app, web"]);
     }
-    let said = deployctl(&service, "cancel -r app -e prodction");
-    assert_eq!(said.code, Some(1), "{said}");
-    said.one_line(&["did you mean production?"]);
+    for line in ["cancel -r app -e prodction", "unfreeze -e prodction"] {
+        let said = deployctl(&service, line);
+        assert_eq!(said.code, Some(1), "{said}");
+        said.one_line(&["did you mean production?"]);
+    }
+    let said = deployctl(&service, "unfreeze -e production");
+    assert!(said.code == Some(0) && said.stdout.contains("production was not frozen"), "{said}");
     let said = deployctl(&service, "cancel -r app -e production");
     assert!(said.code == Some(0) && said.stdout.contains("nothing rolls for app in production"), "{said}");
     let deploys = service.http.get("/v1/deploys?role=nosuch&environment=production").1;
