@@ -33,6 +33,34 @@ pub struct Gate {
     pub unknown: NoData,
 }
 
+impl Gate {
+    /// What is wrong with what is written.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let kinds = [
+            self.command.is_some(),
+            self.prometheus.is_some(),
+            self.compare.is_some(),
+            !self.cloudwatch_alarms.is_empty(),
+        ];
+        let bounds = self.prometheus.as_ref().is_none_or(|p| p.max.is_some() || p.min.is_some());
+        let refuse = |text: &str| Err(text.to_owned());
+        if kinds.into_iter().filter(|given| *given).count() != 1 || !bounds {
+            return refuse("a gate has a command, a prometheus query with max or min, a compare, or cloudwatch_alarms");
+        }
+        let Some(compare) = &self.compare else { return Ok(()) };
+        if self.when != When::Roll {
+            return refuse("compare is asked while a release rolls: write \"when\": \"roll\"");
+        }
+        if compare.samples.is_some() != compare.min_samples.is_some() {
+            return refuse("compare.min_samples needs compare.samples, a query that counts them");
+        }
+        if !(compare.max_ratio.is_finite() && compare.max_ratio > 0.0) {
+            return refuse("compare.max_ratio must be a number above 0");
+        }
+        Ok(())
+    }
+}
+
 /// When a gate is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,6 +3,7 @@
 //! The types are the schema: what serde has read is valid in itself, and unknown keys are refused by name. Paths that
 //! are relative start at the folder of the file.
 
+mod delivery;
 pub mod duration;
 mod gate;
 mod notify;
@@ -23,8 +24,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 pub use self::{
+    delivery::{Delivery, Github, Gitlab, Slack, Webhook, is_in_clear},
     gate::{CompareGate, Gate, NoData, PrometheusGate, When},
-    notify::{Delivery, Github, Gitlab, Notify, Slack, Target, Webhook},
+    notify::{Notify, Target},
     public_url::{PublicUrl, is_loopback},
     role::{CommandLb, Elb, Elbv2, Health, LoadBalancer, RoleConfig},
     service::{FleetLock, FleetLockGroup, Lasts, RolePolicy, ServiceConfig, Step, TrustedProxy, is_group},
@@ -188,49 +190,8 @@ impl Config {
             bail!("service.fleet_lock: {error}");
         }
         for (role, policy) in &self.service.roles {
-            if policy.approvals.get() > 1 && policy.auto_promote {
-                bail!("service.roles.{role}: auto_promote starts without any approval: leave one of the two out");
-            }
-            if policy.approvals.get() > 1 && self.service.tokens.is_empty() {
-                bail!("service.roles.{role}.approvals: only tokens tell people apart: write service.tokens");
-            }
-            // One for a mistyped environment would leave the one that was meant open.
-            let strays = |window: &&Window| !policy.environments.contains(&window.environment);
-            if let Some(window) = policy.windows.iter().find(strays).filter(|_| !policy.environments.is_empty()) {
-                let known: Vec<&str> = policy.environments.iter().map(AsRef::as_ref).collect();
-                bail!(
-                    "service.roles.{role}.windows: {} is none of its environments: {}",
-                    window.environment,
-                    known.join(", ")
-                );
-            }
-            for gate in &policy.gates {
-                let kinds = [
-                    gate.command.is_some(),
-                    gate.prometheus.is_some(),
-                    gate.compare.is_some(),
-                    !gate.cloudwatch_alarms.is_empty(),
-                ];
-                let bounds = gate.prometheus.as_ref().is_none_or(|p| p.max.is_some() || p.min.is_some());
-                if kinds.into_iter().filter(|given| *given).count() != 1 || !bounds {
-                    bail!(
-                        "service.roles.{role}.gates: a gate has a command, a prometheus query with max or min, a compare, or cloudwatch_alarms"
-                    );
-                }
-                let Some(compare) = &gate.compare else { continue };
-                if gate.when != When::Roll {
-                    bail!(
-                        "service.roles.{role}.gates: compare is asked while a release rolls: write \"when\": \"roll\""
-                    );
-                }
-                if compare.samples.is_some() != compare.min_samples.is_some() {
-                    bail!(
-                        "service.roles.{role}.gates: compare.min_samples needs compare.samples, a query that counts them"
-                    );
-                }
-                if !(compare.max_ratio.is_finite() && compare.max_ratio > 0.0) {
-                    bail!("service.roles.{role}.gates: compare.max_ratio must be a number above 0");
-                }
+            if let Err(error) = policy.check(!self.service.tokens.is_empty()) {
+                bail!("service.roles.{role}{error}");
             }
         }
         Ok(())

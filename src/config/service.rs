@@ -179,6 +179,24 @@ impl Default for RolePolicy {
 }
 
 impl RolePolicy {
+    /// What is wrong with what is written, and with which of its keys: `.gates: …`, or `: …`.
+    pub(super) fn check(&self, has_tokens: bool) -> Result<(), String> {
+        if self.approvals.get() > 1 && self.auto_promote {
+            return Err(": auto_promote starts without any approval: leave one of the two out".to_owned());
+        }
+        if self.approvals.get() > 1 && !has_tokens {
+            return Err(".approvals: only tokens tell people apart: write service.tokens".to_owned());
+        }
+        // One for a mistyped environment would leave the one that was meant open.
+        let strays = |window: &&Window| !self.environments.contains(&window.environment);
+        if let Some(window) = self.windows.iter().find(strays).filter(|_| !self.environments.is_empty()) {
+            let known: Vec<&str> = self.environments.iter().map(AsRef::as_ref).collect();
+            let text = format!("{} is none of its environments: {}", window.environment, known.join(", "));
+            return Err(format!(".windows: {text}"));
+        }
+        self.gates.iter().try_for_each(Gate::check).map_err(|error| format!(".gates: {error}"))
+    }
+
     /// Every step, in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.first.iter().chain(&self.steps)

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::Turn,
-    config::{Slack, is_loopback, secret_file},
+    config::{Slack, is_in_clear, secret_file},
     secret::Secret,
 };
 
@@ -22,9 +22,8 @@ pub fn address(slack: &Slack) -> Result<Secret> {
     let (key, file) = ("url_file", &slack.url_file);
     let url = secret_file(key, file)?;
     let text = url.expose();
-    let in_clear = text.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or_default());
-    let is_safe = text.starts_with("https://") || in_clear.is_some_and(is_loopback);
-    if !is_safe || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let is_web = ["https://", "http://"].iter().any(|scheme| text.starts_with(scheme));
+    if !is_web || is_in_clear(text) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         bail!("{key}: {} holds no https:// address: write there the one that Slack shows", file.display());
     }
     Ok(url)
