@@ -80,7 +80,10 @@ JSON
 # start_service: with the further keys of the role's policy in $policy. A service that runs is stopped first, and keeps its
 # address.
 start_service() {
-    [[ -z $service_pid ]] || stop_pid "$service_pid"
+    if [[ -n $service_pid ]]; then
+        stop_pid "$service_pid"
+        sed -i "/^$service_pid\$/d" "$dir/pids"
+    fi
     service=${service:-127.0.0.1:$(free_port)}
     cat >"$dir/service.json" <<JSON
 {

@@ -72,9 +72,9 @@ serve() {
 }
 
 sampler='' watcher='' customers=''
-# end_job PID: a job of this shell's own.
+# end_job PID: a job of this shell's own, if it still runs: its number may be another's by now.
 end_job() {
-    [[ -n $1 ]] && kill "$1" 2>/dev/null || return 0
+    [[ -n $1 ]] && jobs -p | grep -qx "$1" && kill "$1" 2>/dev/null || return 0
     wait "$1" 2>/dev/null || true
 }
 
@@ -122,6 +122,13 @@ who_waited() {
                            for (i = 2; i <= n; i++) printf "; then for %s", waits[i]
                            print "" } }' "$dir/$box/log/app.log"
     done
+}
+
+# boxes_of TAG PHASE: of its newest deploy in staging.
+boxes_of() {
+    local id
+    id=$(ask "deploys?role=app&environment=staging&limit=5" "[.deploys[] | select(.tag == \"$1\")][0].id")
+    ask "deploys/$id" "[.boxes[] | select(.phase == \"$2\") | .box] | join(\" \")"
 }
 
 # deployed_in ENVIRONMENT TAG: complete there.
@@ -205,8 +212,7 @@ code=0
 shown start --role app --environment staging --wait || code=$?
 look_back
 expect "start --wait says so: exit code 4, the release is broken" test "$code" -eq 4
-went=$(ask "deploys?role=app&environment=staging&limit=1" '.deploys[0].id')
-went=$(ask "deploys/$went" '[.boxes[] | select(.phase == "rolled_back") | .box] | join(" ")')
+went=$(boxes_of v3 rolled_back)
 say "  went out and came back: $went; the others were never touched"
 expect "one wave at most" test "$(wc -w <<<"$went")" -le 2
 expect "six boxes serve v2" serve v2 "${staging[@]}"
@@ -243,8 +249,7 @@ shown start --role app --environment staging --wait || code=$?
 end_job "$customers"
 look_back
 expect "start --wait says so: exit code 4, the release is broken" test "$code" -eq 4
-was=$(ask "deploys?role=app&environment=staging&limit=5" '[.deploys[] | select(.tag == "v5")][0].id')
-was=$(ask "deploys/$was" '[.boxes[] | select(.phase == "done") | .box] | join(" ")')
+was=$(boxes_of v5 "done")
 say "  served v5: $was"
 expect "one box served v5" test "$(wc -w <<<"$was")" -eq 1
 wait_for 300 "the way back to v4, by itself" deployed_in staging v4
