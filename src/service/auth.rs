@@ -213,12 +213,13 @@ pub struct Caller {
 
 impl Caller {
     /// Whether the caller may do `verb` in `environment`; with none, in every one. Whoever may do anything in an
-    /// environment may read there; to publish is to do nothing in any.
+    /// environment may read there. To publish is to do nothing in any, and a token for reboots stands in a URL on every
+    /// machine.
     #[must_use]
     pub fn may(&self, verb: Verb, environment: Option<&Environment>) -> bool {
         let Some((_, scopes)) = &self.token else { return true };
         scopes.iter().any(|scope| {
-            (scope.verb == verb || (verb == Verb::Read && scope.verb != Verb::Publish))
+            (scope.verb == verb || (verb == Verb::Read && !matches!(scope.verb, Verb::Publish | Verb::Reboot)))
                 && scope.environment.as_ref().is_none_or(|narrowed| environment == Some(narrowed))
         })
     }
@@ -248,8 +249,9 @@ impl Caller {
 
     /// Refuses unless the caller may do `verb` in some environment: for what belongs to no environment.
     pub fn need_anywhere(&self, verb: Verb) -> ApiResult<()> {
+        let serves = |scope: &Scope| scope.verb == verb || (verb == Verb::Read && scope.verb != Verb::Reboot);
         match &self.token {
-            Some((_, scopes)) if !scopes.iter().any(|s| s.verb == verb || verb == Verb::Read) => self.need(verb, None),
+            Some((_, scopes)) if !scopes.iter().any(serves) => self.need(verb, None),
             _ => Ok(()),
         }
     }
@@ -311,6 +313,8 @@ mod tests {
         assert!(!starter.may(Verb::Read, None) && starter.need_anywhere(Verb::Read).is_ok());
         assert!(starter.need_anywhere(Verb::Publish).is_err());
         assert!(!ci.may(Verb::Read, Some(&production)) && ci.may(Verb::Read, Some(&staging)));
+        let reboots = caller(&["reboot:staging"]);
+        assert!(!reboots.may(Verb::Read, Some(&staging)) && reboots.need_anywhere(Verb::Read).is_err());
         let message = starter.need(Verb::Start, Some(&production)).unwrap_err().message;
         assert_eq!(message, "the token ci lacks the scope start in production");
     }
