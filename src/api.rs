@@ -87,6 +87,21 @@ pub struct Release {
     pub committed_at: Option<String>,
 }
 
+impl Release {
+    /// The release as it may be told: that it is broken or withheld, and why only where `may_tell` agrees for the
+    /// environment in which that was found out.
+    #[must_use]
+    pub fn told(self, may_tell: impl Fn(&Environment) -> bool) -> Self {
+        match &self.environment {
+            Some(environment) if !may_tell(environment) => {
+                let reason = Some(format!("found in {environment}, where this may not be read"));
+                Self { reason, logs: None, ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
 words! {
     /// Whether a release may be deployed.
     ReleaseStatus {

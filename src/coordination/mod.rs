@@ -36,6 +36,7 @@ pub use self::{
     },
     requests::{
         Finish, GateStep, Held, ManualRun, ManualRunZone, Members, RenewRequest, Reservation, Survey, Timeouts,
+        zone_sizes,
     },
 };
 use self::{keys::PlaceKeys, replies::GlanceReply, scripts::Script};

@@ -1,6 +1,6 @@
 //! What the scripts are told.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -42,11 +42,19 @@ impl ManualRunZone {
     #[must_use]
     pub fn of(name: &BoxName, boxes: &[BoxName], zones: &Zones) -> Option<Self> {
         let mine = zones.get(name)?;
-        let of_boxes: Vec<&ZoneName> = boxes.iter().filter_map(|name| zones.get(name)).collect();
-        let size = of_boxes.iter().filter(|zone| **zone == mine).count();
-        let others = of_boxes.len() > size;
-        others.then(|| Self { name: mine.clone(), size: u32::try_from(size).unwrap_or(u32::MAX) })
+        let size = *zone_sizes(boxes, zones).get(mine)?;
+        Some(Self { name: mine.clone(), size })
     }
+}
+
+/// How many of `boxes` each zone has; nothing where these are in fewer than two.
+#[must_use]
+pub fn zone_sizes<'a>(boxes: &[BoxName], zones: &'a Zones) -> BTreeMap<&'a ZoneName, u32> {
+    let mut sizes = BTreeMap::<&ZoneName, u32>::new();
+    for zone in boxes.iter().filter_map(|name| zones.get(name)) {
+        *sizes.entry(zone).or_default() += 1;
+    }
+    if sizes.len() > 1 { sizes } else { BTreeMap::new() }
 }
 
 /// A lock that was granted: its suffix, and the token that proves ownership.

@@ -259,13 +259,7 @@ impl Caller {
     /// The release as the caller may see it: why it is broken, and its last words, only who may read where that was found.
     #[must_use]
     pub fn shown(&self, release: Release) -> Release {
-        match &release.environment {
-            Some(environment) if !self.may(Verb::Read, Some(environment)) => {
-                let reason = Some(format!("found in {environment}, which this token may not read"));
-                Release { reason, logs: None, ..release }
-            }
-            _ => release,
-        }
+        release.told(|environment| self.may(Verb::Read, Some(environment)))
     }
 
     /// The same caller, who says to be this user. Nobody poses as the service.

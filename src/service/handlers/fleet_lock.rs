@@ -4,7 +4,7 @@
 //! A client is known by its `id`: a box's name, or what the box's Serf tag `fleet_lock_id` says. Errors have the
 //! protocol's shape, `{"kind", "value"}`, and few kinds, because clients count them.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::{
     config::{FleetLockGroup, Verb, is_group},
     coordination::{ManualRunZone, Members, Reservation},
     names::{BoxName, Place, quoted},
-    serf::Member,
+    serf::{Member, MemberStatus},
     service::{
         Service,
         api_error::ApiError,
@@ -80,19 +80,20 @@ struct Client<'a> {
 
 /// `POST /v1/pre-reboot`: 200 when the box may reboot.
 pub fn pre_reboot(service: &Service, request: &Request) -> Response {
-    answer(request, client(service, request).and_then(|client| reserve(service, &client)))
+    answer(request, client(service, request).and_then(|client| one_at_a_time(service, &client, reserve)))
 }
 
 /// `POST /v1/steady-state`: 200 when the box has no place for a reboot any more.
 pub fn steady_state(service: &Service, request: &Request) -> Response {
-    answer(request, client(service, request).and_then(|client| release(service, &client)))
+    answer(request, client(service, request).and_then(|client| one_at_a_time(service, &client, release)))
 }
 
 fn answer(request: &Request, outcome: Result<(), Refusal>) -> Response {
     match outcome {
         Ok(()) => Response::json(200, &serde_json::json!({})),
         Err(refusal) => {
-            log::info!("{}: {}", request.path.join("/"), refusal.value);
+            // Who asks without a token must not fill the log.
+            log::debug!("{}: {}", request.path.join("/"), refusal.value);
             let response = Response::json(refusal.status, &refusal);
             if refusal.status == 405 { response.header("allow", "POST") } else { response }
         }
@@ -132,6 +133,22 @@ fn client<'a>(service: &'a Service, request: &Request) -> Result<Client<'a>, Ref
     Ok(Client { caller, params, group })
 }
 
+/// A box may need several places: two requests of one client must not take and give them back side by side, whichever
+/// service they reach.
+fn one_at_a_time(
+    service: &Service,
+    client: &Client<'_>,
+    act: fn(&Service, &Client<'_>) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let lease = format!("fleet_lock:{}", client.params.id);
+    if !service.store.lease(&lease)? {
+        return Err(Refusal::new(503, "unavailable", "another request of this client is being answered: ask again"));
+    }
+    let done = act(service, client);
+    service.store.give_back(&lease)?;
+    done
+}
+
 fn reserve(service: &Service, client: &Client<'_>) -> Result<(), Refusal> {
     let Client { caller, params, group } = client;
     let (name, places) = box_of(service, client)?;
@@ -142,8 +159,9 @@ fn reserve(service: &Service, client: &Client<'_>) -> Result<(), Refusal> {
             Ok(true) => taken.push(place),
             Ok(false) => {}
             Err(refusal) => {
-                // What it got for this request; nobody is kept waiting by a box that waits itself.
-                for place in taken {
+                // Also what an earlier request got that was not answered to its end: a client that is refused does not
+                // reboot, and nobody is kept waiting by a box that waits itself.
+                for place in &places {
                     service.store.at(place, |locks| locks.release(&params.id))?;
                 }
                 return Err(refusal);
@@ -165,6 +183,8 @@ fn reserve(service: &Service, client: &Client<'_>) -> Result<(), Refusal> {
 /// Whether the box got a place that it had not had before.
 fn reserve_at(service: &Service, place: &Place, name: &BoxName, id: &str, purpose: &str) -> Result<bool, Refusal> {
     let Members { alive, zones, .. } = service.members(place, MEMBERS_AGE)?;
+    // Its verdicts are passed at all known places.
+    service.store.know(place)?;
     let epoch = service.epoch(place);
     let settle = 3 * service.config.renew_interval();
     let wanted = Reservation {
@@ -194,8 +214,10 @@ fn box_of(service: &Service, client: &Client<'_>) -> Result<(BoxName, Vec<Place>
         .all(MEMBERS_AGE, &|| service.is_stopping())
         .map_err(|error| Refusal::new(503, "unavailable", format!("cannot tell which boxes live: {error:#}")))?;
     let by_name = members.iter().find(|member| member.name == params.id);
-    let by_tag = |member: &&Member| member.tags.get("fleet_lock_id").is_some_and(|id| *id == params.id);
-    let Some(member) = by_name.or_else(|| members.iter().find(by_tag)) else {
+    let has_tag = |member: &&Member| member.tags.get("fleet_lock_id").is_some_and(|id| *id == params.id);
+    // A box that was renamed leaves its old name behind, dead, with the same tag.
+    let by_tag = members.iter().filter(has_tag).max_by_key(|member| member.status == MemberStatus::Alive);
+    let Some(member) = by_name.or(by_tag) else {
         let value = format!("no box has the name {}, or the Serf tag fleet_lock_id that says it", quoted(&params.id));
         return Err(Refusal::new(404, "unknown_node", value));
     };
@@ -206,7 +228,11 @@ fn box_of(service: &Service, client: &Client<'_>) -> Result<(BoxName, Vec<Place>
 }
 
 fn release(service: &Service, client: &Client<'_>) -> Result<(), Refusal> {
-    for place in client.group.places() {
+    let group = &client.group;
+    let mut places: BTreeSet<Place> = group.places().collect();
+    // A role that has left the group meanwhile is given back, too.
+    places.extend(service.store.places()?.into_iter().filter(|place| place.environment == group.environment));
+    for place in places {
         if let Some(name) = service.store.at(&place, |locks| locks.release(&client.params.id))? {
             let entry = AuditEntry::new(&client.caller.by(), "steady_state").place(&place);
             service.audit(entry.detail(format!("{name} has no reboot before it (FleetLock)")));

@@ -55,7 +55,7 @@ pub fn publish(service: &Service, caller: &Caller, request: &Request) -> ApiResu
         let entry = AuditEntry { role: Some(known.role.clone()), ..AuditEntry::new(&caller.by(), "publish") };
         service.audit(entry.tag(&known.tag));
     }
-    Ok(Response::json(if new { 201 } else { 200 }, &known))
+    Ok(Response::json(if new { 201 } else { 200 }, &caller.shown(known)))
 }
 
 /// `GET /v1/releases/ROLE/TAG`.

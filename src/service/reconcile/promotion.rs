@@ -13,7 +13,7 @@ use crate::service::{
     store::CompleteDeploy,
 };
 use crate::{
-    api::{AuditEntry, Kind, Promotion, PromotionState},
+    api::{AuditEntry, Kind, Promotion, PromotionState, ReleaseStatus},
     config::{RolePolicy, When},
     names::Place,
 };
@@ -31,8 +31,12 @@ impl Service {
 
     fn promote_step(self: &Arc<Self>, policy: &RolePolicy, source: &Place, target: &Place) -> Result<()> {
         let Some(candidate) = self.candidate(policy, source, target)? else { return Ok(()) };
-        if let Some(mark) = self.store.mark(&source.role, &candidate.complete.tag)? {
-            let why = format!("not promoted: the release is {} ({})", mark.status, mark.reason);
+        if let Some(release) = self.store.release(&source.role, &candidate.complete.tag)?
+            && release.status != ReleaseStatus::Available
+        {
+            let release = release.told(|other| *other == source.environment);
+            let why =
+                format!("not promoted: the release is {} ({})", release.status, release.reason.unwrap_or_default());
             return if candidate.by_itself { self.settle(source, target, &candidate.complete, &why) } else { Ok(()) };
         }
         // They are asked for as long as it waits, whatever it waits for.

@@ -9,10 +9,14 @@ use super::{LOOK_GAP, finalize::SERVICE};
 use crate::{api::AuditEntry, coordination::Coordinator, names::Place, service::Service};
 
 impl Service {
-    /// Takes places for a reboot back from boxes that are gone.
+    /// Takes places for a reboot back from boxes that are gone, also where today's groups do not name the role any more.
     pub(super) fn judge_reboots(&self, members_age: Duration) -> Result<()> {
-        let Some(fleet_lock) = &self.config.service.fleet_lock else { return Ok(()) };
-        fleet_lock.places().iter().try_for_each(|place| self.judge_reboots_at(place, members_age))
+        if self.config.service.fleet_lock.is_some() {
+            for place in self.store.places()? {
+                self.log_once(&format!("reboots at {place}"), self.judge_reboots_at(&place, members_age));
+            }
+        }
+        Ok(())
     }
 
     fn judge_reboots_at(&self, place: &Place, members_age: Duration) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The one way in which deploys begin: by a person, from the queue, back, and on to the next environment.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 mod by_person;
 
@@ -12,7 +12,7 @@ use crate::service::{
 use crate::{
     api::{AuditEntry, BoxRow, Deploy, Kind, Phase, State, ZoneRow},
     config::{Lasts, Step, When},
-    coordination::{BeginReply, Coordinator, DeployRecord, Members, Refusal, StepRecord, rfc3339},
+    coordination::{BeginReply, Coordinator, DeployRecord, Members, Refusal, StepRecord, rfc3339, zone_sizes},
     names::{BoxName, Place, Tag, ZoneName, Zones},
     parallel::MaxParallel,
 };
@@ -95,17 +95,13 @@ fn record(step: &Step) -> StepRecord {
 
 /// The zones of a deploy that would begin on the boxes `alive`; none where there are fewer than two.
 fn zone_rows(alive: &[BoxName], zones: &Zones, max_parallel: MaxParallel) -> Vec<ZoneRow> {
-    let mut sizes = BTreeMap::<&ZoneName, u32>::new();
-    for zone in alive.iter().filter_map(|name| zones.get(name)) {
-        *sizes.entry(zone).or_default() += 1;
-    }
     let row = |(zone, size): (&ZoneName, u32)| ZoneRow {
         zone: zone.clone(),
         size,
         locks: max_parallel.locks(size),
         lost: false,
     };
-    if sizes.len() > 1 { sizes.into_iter().map(row).collect() } else { Vec::new() }
+    zone_sizes(alive, zones).into_iter().map(row).collect()
 }
 
 impl Service {
@@ -146,7 +142,9 @@ impl Service {
         if rolls || kept {
             return Ok(());
         }
-        let release = self.release(&doc.role, &doc.tag);
+        // Whoever reads this place reads the refusal.
+        let release =
+            self.release(&doc.role, &doc.tag).map(|release| release.told(|other| *other == place.environment));
         if let Err(refusal) = release.and_then(|release| policy::may_start(&release, true, doc.force)) {
             if matches!(refusal.kind, ErrorKind::Unavailable | ErrorKind::Internal) {
                 anyhow::bail!(refusal);
